@@ -1,0 +1,55 @@
+"""Losses for masks: cross-entropy balanced between object and background or plain, soft Dice, and the IoU head's."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def balanced_bce(logits: Tensor, target: Tensor, balance: float) -> Tensor:
+    """Cross-entropy per mask, in nats.
+
+    Parameters
+    ----------
+    logits, target : (..., h, w)
+        `target` in [0, 1]; soft values are pixels that the object covers in part.
+    balance : float in [0, 1]
+        0: mean over all pixels (a proper score: calibrated probabilities); 1: object and background weigh the same
+        whatever their areas (without it a small network does not start to learn); between: a mixture.
+
+    Returns
+    -------
+    (...) tensor
+    """
+    target = target.expand_as(logits)
+    loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    plain = loss.mean((-2, -1))
+    if balance == 0:
+        return plain
+    inside = (loss * target).sum((-2, -1)) / target.sum((-2, -1)).clamp(min=1)
+    outside = (loss * (1 - target)).sum((-2, -1)) / (1 - target).sum((-2, -1)).clamp(min=1)
+    return balance * (inside + outside) / 2 + (1 - balance) * plain
+
+
+def soft_dice_loss(logits: Tensor, target: Tensor, smooth: float = 1.0) -> Tensor:
+    """One minus the soft Dice coefficient per mask, in [0, 1].
+
+    Examples
+    --------
+    >>> import torch
+    >>> mask = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    >>> round(soft_dice_loss(40 * (mask - 0.5), mask).item(), 6)
+    0.0
+    """
+    probability = logits.sigmoid()
+    shared = (probability * target).sum((-2, -1))
+    return 1 - (2 * shared + smooth) / (probability.sum((-2, -1)) + target.sum((-2, -1)) + smooth)
+
+
+@torch.no_grad()
+def hard_iou(logits: Tensor, target: Tensor) -> Tensor:
+    """Intersection over union of ``logits > 0`` and ``target > 0.5`` per mask."""
+    mask, truth = logits > 0, target > 0.5
+    union = (mask | truth).sum((-2, -1)).clamp(min=1)
+    return (mask & truth).sum((-2, -1)) / union
