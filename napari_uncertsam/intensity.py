@@ -220,6 +220,12 @@ def plain(array: NDArray[Any]) -> NDArray[Any]:
 
 def finite_sample(array: ArrayLike) -> NDArray[Any]:
     """Finite values of an evenly thinned-out array, about `_SAMPLE_SIZE` of them at most, as a flat array."""
-    step = max(1, math.ceil((math.prod(array.shape) / _SAMPLE_SIZE) ** (1 / len(array.shape))))
-    values = plain(np.asarray(array[tuple(slice(None, None, step if n > step else 1) for n in array.shape)]).ravel())
+    shape = tuple(array.shape)
+    # Whole slices are skipped first: of a lazy volume only those looked at are read.
+    steps = [max(1, shape[0] // 32)] if math.prod(shape) > _SAMPLE_SIZE and len(shape) > 2 else []
+    rest = math.prod(len(range(0, n, step)) for n, step in zip(shape, [*steps, 1, 1, 1, 1], strict=False))
+    axes = len(shape) - len(steps)
+    step = max(1, math.ceil((rest / _SAMPLE_SIZE) ** (1 / axes)))
+    steps += [step if n > step else 1 for n in shape[len(steps) :]]
+    values = plain(np.asarray(array[tuple(slice(None, None, step) for step in steps)]).ravel())
     return values[np.isfinite(values)] if values.dtype.kind == "f" else values

@@ -1,0 +1,28 @@
+"""Files in and out: NIfTI, PNG, JPEG, BMP and TIFF images; masks, maps and prompts.
+
+Every failure that a file can cause is an :class:`~napari_uncertsam.errors.InputError`.
+"""
+
+from __future__ import annotations
+
+from napari_uncertsam.io.nifti import is_label_map
+from napari_uncertsam.io.prompts_file import prompts_from_dict, prompts_to_dict, read_prompts, write_prompts
+from napari_uncertsam.io.readers import SUFFIXES, read, read_labels, sample_path
+from napari_uncertsam.io.writers import atomic, embed_slice, output_suffix, write_map, write_mask
+
+__all__ = [
+    "SUFFIXES",
+    "atomic",
+    "embed_slice",
+    "is_label_map",
+    "output_suffix",
+    "prompts_from_dict",
+    "prompts_to_dict",
+    "read",
+    "read_labels",
+    "read_prompts",
+    "sample_path",
+    "write_map",
+    "write_mask",
+    "write_prompts",
+]
