@@ -1,0 +1,38 @@
+"""Model checkpoints: which there are, where they lie, how they are downloaded, checked and read.
+
+A model is named as in the table :data:`CHECKPOINTS`, or given as the path of a file with its configuration.
+"""
+
+from napari_uncertsam.checkpoints.files import file_sha256, load_state_dict
+from napari_uncertsam.checkpoints.table import (
+    CACHE_VARIABLE,
+    CHECKPOINTS,
+    Checkpoint,
+    ModelRow,
+    ResolvedCheckpoint,
+    Status,
+    cache_dir,
+    cached,
+    list_models,
+    resolve,
+    verify,
+)
+from napari_uncertsam.checkpoints.transfer import Progress, download
+
+__all__ = [
+    "CACHE_VARIABLE",
+    "CHECKPOINTS",
+    "Checkpoint",
+    "ModelRow",
+    "Progress",
+    "ResolvedCheckpoint",
+    "Status",
+    "cache_dir",
+    "cached",
+    "download",
+    "file_sha256",
+    "list_models",
+    "load_state_dict",
+    "resolve",
+    "verify",
+]
