@@ -1,0 +1,168 @@
+"""Zoom to the prompt: which rectangle of a slice the model sees, and how coordinates and maps go there and back."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_uncertsam.errors import InputError
+from napari_uncertsam.prompts import Box, Point, Prompts
+
+#: Side of the crop relative to the longer side of the box.
+ZOOM = 1.6
+#: A view is never smaller than this many pixels: below it, interpolation invents what the model sees.
+SMALLEST_SIDE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A rectangle of whole pixels of a slice, in array indices; it may reach over the border of the image.
+
+    Parameters
+    ----------
+    top, left : int
+        First row and column; may be negative.
+    height, width : int
+        Size in pixels, at least 1.
+
+    Examples
+    --------
+    >>> View.around(Box(100, 100, 139, 119), 512, 512)
+    View(top=88, left=76, height=64, width=64)
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @classmethod
+    def whole(cls, height: int, width: int) -> View:
+        """The whole ``(height, width)`` slice; the model squashes it to a square, as SAM 2 does."""
+        return cls(0, 0, height, width)
+
+    @classmethod
+    def around(cls, box: Box, height: int, width: int, zoom: float = ZOOM) -> View:
+        """Square view around a box, quantised so that nudging the box keeps the view.
+
+        The side is the next of a geometric series (ratio ``2 ** 0.25``) at or above `zoom` times the longer side of the
+        box, the centre lies on a grid of a twelfth of the side. The view is shifted into the image where it fits.
+        """
+        wanted = max(zoom * max(box.height, box.width), SMALLEST_SIDE)
+        side = math.ceil(2 ** (math.ceil(4 * math.log2(wanted) - 1e-9) / 4) - 1e-9)
+        if side >= max(height, width):
+            side = max(height, width)
+        step = max(1, side // 12)
+        cy, cx = (round(c / step) * step for c in box.centre)
+        return cls(_place(cy - side // 2, side, height), _place(cx - side // 2, side, width), side, side)
+
+    @classmethod
+    def centred(cls, y: float, x: float, side: int, height: int, width: int) -> View:
+        """Square view of a given side about a point, shifted into the image where it fits."""
+        side = max(1, min(side, max(height, width)))
+        step = max(1, side // 12)
+        top, left = (round(c / step) * step - side // 2 for c in (y, x))
+        return cls(_place(top, side, height), _place(left, side, width), side, side)
+
+    @property
+    def box(self) -> Box:
+        """The pixels of the view as a box."""
+        return Box(self.top, self.left, self.top + self.height - 1, self.left + self.width - 1)
+
+    def grown(self, height: int, width: int, factor: float = 1.5) -> View:
+        """A larger view about the same centre, at most the square that holds the whole image."""
+        side = math.ceil(max(self.height, self.width) * factor)
+        cy, cx = self.top + self.height / 2, self.left + self.width / 2
+        return View.centred(cy, cx, side, height, width)
+
+    def crop(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Pixels of a ``(H, W, 3)`` image in the view, ``(height, width, 3)``; beyond the border the edge is repeated."""
+        rows = np.clip(np.arange(self.top, self.top + self.height), 0, image.shape[0] - 1)
+        columns = np.clip(np.arange(self.left, self.left + self.width), 0, image.shape[1] - 1)
+        inside = rows[0] <= self.top and rows[-1] - rows[0] + 1 == self.height
+        if inside and columns[-1] - columns[0] + 1 == self.width:
+            return image[self.top : self.top + self.height, self.left : self.left + self.width]
+        return image[rows[:, None], columns]
+
+    def prompts_to_view(self, prompts: Prompts, resolution: int) -> Prompts:
+        """Prompts of the slice in the frame of the crop that the engine embeds.
+
+        SAM 2 scales index coordinates by ``resolution / size`` and adds half a model pixel, which puts a point at the
+        upper left corner of its pixel when the crop is enlarged. Points are moved to the pixel's centre and boxes so
+        that they cover their border pixels whole. The mask prompt is already in the view's frame.
+
+        Parameters
+        ----------
+        prompts : Prompts
+        resolution : int
+            Side of the model's square input in pixels.
+        """
+        sy, sx = self.height / resolution, self.width / resolution
+        points = tuple(
+            Point(p.y - self.top + (1 - sy) / 2, p.x - self.left + (1 - sx) / 2, p.positive) for p in prompts.points
+        )
+        box = prompts.box
+        if box is not None:
+            box = Box(box.y0 - self.top, box.x0 - self.left, box.y1 - self.top + 1 - sy, box.x1 - self.left + 1 - sx)
+        return Prompts(points, box, prompts.mask)
+
+    def box_to_slice(self, box: Box, grid: tuple[int, int]) -> Box:
+        """A box of cells of a ``grid = (h, w)`` map over the view, in slice coordinates (all cells covered)."""
+        sy, sx = self.height / grid[0], self.width / grid[1]
+        return Box(
+            self.top + box.y0 * sy,
+            self.left + box.x0 * sx,
+            self.top + (box.y1 + 1) * sy - 1,
+            self.left + (box.x1 + 1) * sx - 1,
+        )
+
+    def point_to_slice(self, y: float, x: float, grid: tuple[int, int]) -> tuple[float, float]:
+        """Centre of cell ``(y, x)`` of a ``grid = (h, w)`` map over the view, in slice coordinates."""
+        sy, sx = self.height / grid[0], self.width / grid[1]
+        return self.top + (y + 0.5) * sy - 0.5, self.left + (x + 0.5) * sx - 0.5
+
+    def slice_to_grid(self, y: float, x: float, grid: tuple[int, int]) -> tuple[float, float]:
+        """Inverse of :meth:`point_to_slice`: fractional cell coordinates."""
+        sy, sx = self.height / grid[0], self.width / grid[1]
+        return (y + 0.5 - self.top) / sy - 0.5, (x + 0.5 - self.left) / sx - 0.5
+
+    def map_to_slice(self, values: NDArray[np.float32], height: int, width: int, fill: float) -> NDArray[np.float32]:
+        """A ``(h, w)`` map over the view, resampled bilinearly into a ``(height, width)`` slice; `fill` elsewhere.
+
+        Averages (antialiasing) where the map is finer than the slice.
+        """
+        import torch
+        from torch.nn import functional as F
+
+        if values.ndim != 2:
+            raise InputError(f"A map over a view has the shape (h, w), not {values.shape}.")
+        source = torch.as_tensor(np.array(values, np.float32))[None, None]
+        finer = self.height < values.shape[0] or self.width < values.shape[1]
+        size = (self.height, self.width)
+        local = F.interpolate(source, size, mode="bilinear", align_corners=False, antialias=finer)[0, 0].numpy()
+        out = np.full((height, width), fill, np.float32)
+        top, left = max(self.top, 0), max(self.left, 0)
+        bottom, right = min(self.top + self.height, height), min(self.left + self.width, width)
+        if bottom > top and right > left:
+            out[top:bottom, left:right] = local[top - self.top : bottom - self.top, left - self.left : right - self.left]
+        return out
+
+    def map_from_slice(self, values: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np.float32]:
+        """A slice-sized map averaged into the ``grid = (h, w)`` cells of the view; the edge repeated beyond the image."""
+        import torch
+        from torch.nn import functional as F
+
+        rows = np.clip(np.arange(self.top, self.top + self.height), 0, values.shape[0] - 1)
+        columns = np.clip(np.arange(self.left, self.left + self.width), 0, values.shape[1] - 1)
+        source = torch.as_tensor(values[rows[:, None], columns].astype(np.float32))[None, None]
+        return F.interpolate(source, grid, mode="bilinear", align_corners=False, antialias=True)[0, 0].numpy()
+
+
+def _place(start: float, side: int, length: int) -> int:
+    """Shift an interval into ``[0, length)`` if it fits, centre it over the image otherwise."""
+    if side >= length:
+        return -((side - length) // 2)
+    return int(min(max(start, 0), length - side))
