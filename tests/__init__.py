@@ -1,0 +1,1 @@
+"""The tests; `tests.fakes` is importable from anywhere among them."""
