@@ -40,6 +40,9 @@ format: $(READY)  ## put the code into the style that `make lint` wants
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+bench: $(READY)  ## speed, memory and accuracy: every script in benchmarks/
+	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
 wheel: $(READY)  ## sdist and wheel in dist/
 	$(BIN)/python -m build
 
