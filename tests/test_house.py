@@ -21,7 +21,7 @@ PACKAGE = ROOT / "napari_uncertsam"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 #: Distributions whose module has another name.
-MODULE_OF = {"hydra-core": "hydra", "scikit-image": "skimage"}
+MODULE_OF = {"hydra-core": "hydra", "pillow": "PIL", "scikit-image": "skimage"}
 
 
 def setup_cfg() -> configparser.ConfigParser:
@@ -65,7 +65,7 @@ def test_version_is_the_installed_one() -> None:
         napari_uncertsam.nothing_here  # noqa: B018
 
 
-def test_changelog_and_citation_of_this_version() -> None:
+def test_changelog_has_this_version() -> None:
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert f"## [{setup_cfg()['metadata']['version']}]" in text
 
