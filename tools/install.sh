@@ -19,7 +19,9 @@ say() { printf '== %s\n' "$*"; }
 install_system() {
     local missing=() package sudo=()
     for package in "$@"; do
-        dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+        # Debian 13 and Ubuntu 24.04 renamed some libraries to NAMEt64; apt-get understands the old names.
+        dpkg-query -W -f '${db:Status-Status}\n' "$package" "${package}t64" 2>/dev/null | grep -qx installed ||
+            missing+=("$package")
     done
     [ ${#missing[@]} -eq 0 ] && return
     if [ "$(id -u)" -ne 0 ]; then
@@ -31,7 +33,8 @@ install_system() {
     fi
     say "Installing system packages: ${missing[*]}"
     "${sudo[@]}" apt-get update -qq || true
-    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 "${missing[@]}" >/dev/null ||
         say "apt-get could not install all of: ${missing[*]}; going on without."
 }
 
