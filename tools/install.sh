@@ -17,11 +17,11 @@ say() { printf '== %s\n' "$*"; }
 
 # Install Debian packages if this machine and this user allow it; otherwise say what is missing and go on.
 install_system() {
-    local missing=() package sudo=()
+    local missing=() package status sudo=()
     for package in "$@"; do
         # Debian 13 and Ubuntu 24.04 renamed some libraries to NAMEt64; apt-get understands the old names.
-        dpkg-query -W -f '${db:Status-Status}\n' "$package" "${package}t64" 2>/dev/null | grep -qx installed ||
-            missing+=("$package")
+        status=$(dpkg-query -W -f '${db:Status-Status} ' "$package" "${package}t64" 2>/dev/null || true)
+        [[ " $status" == *" installed "* ]] || missing+=("$package")
     done
     [ ${#missing[@]} -eq 0 ] && return
     if [ "$(id -u)" -ne 0 ]; then
