@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from napari_uncertsam.checkpoints import ResolvedCheckpoint, load_state_dict, resolve
+from napari_uncertsam.devices import choose_device, device_label
 from napari_uncertsam.errors import CheckpointError, EngineError, InputError
 from napari_uncertsam.prompts import Prompts, to_sam_points
 
@@ -27,7 +28,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 #: `SAM2ImagePredictor` clamps low-resolution logits to this before it gives them back as a mask prompt.
 LOGIT_LIMIT = 32.0
-#: What `sam2.build_sam.build_sam2` sets for prediction: fall back to the best multi-mask token when token 0 is unstable.
+#: What `build_sam2` sets for prediction: the best multi-mask token where token 0 is unstable.
 STABILITY_FALLBACK = {
     "dynamic_multimask_via_stability": True,
     "dynamic_multimask_stability_delta": 0.05,
@@ -137,7 +138,7 @@ def config_path(config: str | Path) -> Path:
     )
 
 
-def build_model(config: str | Path, *, fallback: bool = False) -> Any:
+def build_model(config: str | Path, *, fallback: bool = False, image_size: int | None = None) -> Any:
     """A `SAM2Base` with random weights from a configuration in sam2's format.
 
     Parameters
@@ -146,6 +147,8 @@ def build_model(config: str | Path, *, fallback: bool = False) -> Any:
         See :func:`config_path`.
     fallback : bool
         Choose another mask token when token 0 is unstable, as `build_sam2` sets it for prediction.
+    image_size : int, optional
+        Side of the input, where it is not the configuration's.
     """
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
@@ -160,6 +163,8 @@ def build_model(config: str | Path, *, fallback: bool = False) -> Any:
         raise CheckpointError(f"{path.name} is not a SAM 2 model configuration ({error}).") from error
     if fallback:
         model.sam_mask_decoder_extra_args = {**STABILITY_FALLBACK, **(model.get("sam_mask_decoder_extra_args") or {})}
+    if image_size is not None:
+        model.image_size = image_size
     return instantiate(model, _recursive_=True)
 
 
@@ -176,42 +181,6 @@ def image_features(model: Any, images: Tensor) -> list[Tensor]:
     if model.directly_add_no_mem_embed:
         features[-1] = features[-1] + model.no_mem_embed
     return [f.permute(1, 2, 0).reshape(len(images), -1, *size) for f, size in zip(features, sizes, strict=True)]
-
-
-def best_device() -> torch.device:
-    """CUDA, then Apple's MPS, then the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
-
-
-def device_label(device: torch.device) -> str:
-    """Name of a device for people."""
-    if device.type == "cuda":
-        return f"GPU: {torch.cuda.get_device_name(device)}"
-    if device.type == "mps":
-        return "GPU: Apple (Metal)"
-    return f"CPU ({torch.get_num_threads()} threads)"
-
-
-def choose_device(device: str | None) -> torch.device:
-    """A device by name, or the best there is for None or "auto".
-
-    Raises
-    ------
-    EngineError
-        If the named device is not there.
-    """
-    if device in (None, "auto"):
-        return best_device()
-    try:
-        chosen = torch.device(str(device))
-        torch.zeros(1, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise EngineError(f"The device {device!r} cannot be used here; choose auto or cpu.") from error
-    return chosen
 
 
 @contextmanager
@@ -284,7 +253,9 @@ class Sam2Engine:
     def from_checkpoint(cls, checkpoint: ResolvedCheckpoint, device: str | None = None) -> Sam2Engine:
         """Build a model from a resolved checkpoint; see :meth:`load`."""
         with torch.random.fork_rng(devices=[]):  # random initialisation must not disturb the user's streams
-            built = build_model(checkpoint.config, fallback=checkpoint.name != "bundled")
+            built = build_model(
+                checkpoint.config, fallback=checkpoint.name != "bundled", image_size=checkpoint.image_size
+            )
         state = load_state_dict(checkpoint.path)
         try:
             built.load_state_dict(state)
@@ -419,7 +390,7 @@ class Sam2Engine:
         return coordinates / scale * self.resolution, labels
 
     def _chosen_token(self, logits: Tensor, iou: Tensor) -> Tensor:
-        """Token 0, or the multi-mask token of highest predicted IoU where token 0 is unstable and the model falls back."""
+        """Token 0; where it is unstable and the model falls back, the multi-mask token of highest predicted IoU."""
         decoder, zeros = self.model.sam_mask_decoder, torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
         if not decoder.dynamic_multimask_via_stability:
             return zeros

@@ -124,6 +124,11 @@ class Box:
         half_h, half_w = (self.height * factor - 1) / 2, (self.width * factor - 1) / 2
         return Box(cy - half_h, cx - half_w, cy + half_h, cx + half_w)
 
+    def union(self, other: Box) -> Box:
+        """The smallest box that holds both."""
+        low = (min(self.y0, other.y0), min(self.x0, other.x0))
+        return Box(*low, max(self.y1, other.y1), max(self.x1, other.x1))
+
     def intersection(self, other: Box) -> float:
         """Area shared with `other`, in pixels."""
         height = min(self.y1, other.y1) - max(self.y0, other.y0) + 1
@@ -143,7 +148,7 @@ class MaskPrompt:
     Parameters
     ----------
     logits : (h, w) float32
-        In the frame of the engine's view that the prompt is used with. Made read-only; equality and hash are by content.
+        In the frame of the view that the prompt is used with. Made read-only; equality and hash are by content.
     """
 
     logits: NDArray[np.float32] = field(compare=False, repr=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,7 @@ class View:
     Examples
     --------
     >>> View.around(Box(100, 100, 139, 119), 512, 512)
-    View(top=88, left=76, height=64, width=64)
+    View(top=88, left=78, height=64, width=64)
     """
 
     top: int
@@ -78,8 +79,8 @@ class View:
         cy, cx = self.top + self.height / 2, self.left + self.width / 2
         return View.centred(cy, cx, side, height, width)
 
-    def crop(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Pixels of a ``(H, W, 3)`` image in the view, ``(height, width, 3)``; beyond the border the edge is repeated."""
+    def crop(self, image: NDArray[Any]) -> NDArray[Any]:
+        """Pixels of an ``(H, W)`` or ``(H, W, 3)`` slice in the view; beyond the border the edge is repeated."""
         rows = np.clip(np.arange(self.top, self.top + self.height), 0, image.shape[0] - 1)
         columns = np.clip(np.arange(self.left, self.left + self.width), 0, image.shape[1] - 1)
         inside = rows[0] <= self.top and rows[-1] - rows[0] + 1 == self.height
@@ -129,10 +130,19 @@ class View:
         sy, sx = self.height / grid[0], self.width / grid[1]
         return (y + 0.5 - self.top) / sy - 0.5, (x + 0.5 - self.left) / sx - 0.5
 
-    def map_to_slice(self, values: NDArray[np.float32], height: int, width: int, fill: float) -> NDArray[np.float32]:
-        """A ``(h, w)`` map over the view, resampled bilinearly into a ``(height, width)`` slice; `fill` elsewhere.
+    def inside(self, height: int, width: int) -> tuple[slice, slice]:
+        """Rows and columns of a ``(height, width)`` slice that the view covers."""
+        rows = slice(max(self.top, 0), min(self.top + self.height, height))
+        return rows, slice(max(self.left, 0), min(self.left + self.width, width))
 
-        Averages (antialiasing) where the map is finer than the slice.
+    def local_map(self, values: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+        """A ``(h, w)`` map over the view, resampled to the slice's pixels under it.
+
+        Bilinear; averages (antialiasing) where the map is finer than the slice.
+
+        Returns
+        -------
+        float32 of the shape of ``slice[view.inside(height, width)]``.
         """
         import torch
         from torch.nn import functional as F
@@ -143,15 +153,24 @@ class View:
         finer = self.height < values.shape[0] or self.width < values.shape[1]
         size = (self.height, self.width)
         local = F.interpolate(source, size, mode="bilinear", align_corners=False, antialias=finer)[0, 0].numpy()
-        out = np.full((height, width), fill, np.float32)
-        top, left = max(self.top, 0), max(self.left, 0)
-        bottom, right = min(self.top + self.height, height), min(self.left + self.width, width)
-        if bottom > top and right > left:
-            out[top:bottom, left:right] = local[top - self.top : bottom - self.top, left - self.left : right - self.left]
-        return out
+        rows, columns = self.inside(height, width)
+        return np.ascontiguousarray(
+            local[rows.start - self.top : rows.stop - self.top, columns.start - self.left : columns.stop - self.left]
+        )
+
+    def prompts_to_slice(self, prompts: Prompts, resolution: int) -> Prompts:
+        """Inverse of :meth:`prompts_to_view`."""
+        sy, sx = self.height / resolution, self.width / resolution
+        points = tuple(
+            Point(p.y + self.top - (1 - sy) / 2, p.x + self.left - (1 - sx) / 2, p.positive) for p in prompts.points
+        )
+        box = prompts.box
+        if box is not None:
+            box = Box(box.y0 + self.top, box.x0 + self.left, box.y1 + self.top - 1 + sy, box.x1 + self.left - 1 + sx)
+        return Prompts(points, box, prompts.mask)
 
     def map_from_slice(self, values: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np.float32]:
-        """A slice-sized map averaged into the ``grid = (h, w)`` cells of the view; the edge repeated beyond the image."""
+        """A slice-sized map averaged into the ``grid = (h, w)`` cells of the view; the edge repeated beyond it."""
         import torch
         from torch.nn import functional as F
 

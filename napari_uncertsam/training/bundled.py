@@ -43,6 +43,8 @@ class Settings:
         Decodes per prompt: the opening and ``rounds - 1`` corrections.
     learning_rate, weight_decay, warmup, clip : float
         AdamW, linear warm-up over `warmup` steps, cosine decay to 1 % of the rate, gradient norm clip.
+    boxes_until : float
+        Fraction of the schedule with boxes only and no corrections: the network first learns what a prompt is.
     balance_until : float
         Fraction of the schedule over which the cross-entropy goes from balanced to plain.
     ema : float
@@ -58,12 +60,13 @@ class Settings:
     weight_decay: float = 0.02
     warmup: int = 150
     clip: float = 1.0
+    boxes_until: float = 0.08
     balance_until: float = 0.45
     ema: float = 0.998
     seed: int = 0
 
 
-def initialise(model: nn.Module) -> None:
+def initialise(model: Any) -> None:
     """Initial scales without which a network this small does not start to learn: see docs/MODEL_CARD.md."""
     with torch.no_grad():
         for level in model.image_encoder.neck.convs:
@@ -71,7 +74,9 @@ def initialise(model: nn.Module) -> None:
         model.sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix.mul_(0.3)
 
 
-def decode_all_tokens(model: Any, features: list[Tensor], prompts: PromptBatch, mask: Tensor | None) -> tuple[Tensor, ...]:
+def decode_all_tokens(
+    model: Any, features: list[Tensor], prompts: PromptBatch, mask: Tensor | None
+) -> tuple[Tensor, ...]:
     """Logits of all mask tokens (n, t, h, w), predicted IoU (n, t) and object score (n, 1) for n prompts."""
     encoder = model.sam_prompt_encoder
     sparse, dense = encoder(points=(prompts.coordinates, prompts.labels), boxes=None, masks=mask)
@@ -98,7 +103,9 @@ def mask_loss(outputs: tuple[Tensor, ...], target: Tensor, balance: float, dice_
     return single.mean() + 0.4 * several.amin(1).mean() + 0.2 * quality + 0.02 * presence
 
 
-def scene_batch(settings: Settings, size: int, generator: torch.Generator, device: torch.device) -> tuple[Tensor, Tensor]:
+def scene_batch(
+    settings: Settings, size: int, generator: torch.Generator, device: torch.device
+) -> tuple[Tensor, Tensor]:
     """Images ``(b, 3, s, s)`` in [0, 1] and truths ``(b, p, s, s)``; half of the prompts are on the camera's object."""
     images, truths = [], []
     for _ in range(settings.images):
@@ -110,8 +117,11 @@ def scene_batch(settings: Settings, size: int, generator: torch.Generator, devic
     return torch.stack(images).to(device), torch.stack(truths).to(device)
 
 
-def groups(settings: Settings, generator: torch.Generator) -> Iterator[tuple[slice, str]]:
+def groups(settings: Settings, progress: float, generator: torch.Generator) -> Iterator[tuple[slice, str]]:
     """Halves of the prompts with their form; a half shares its form so that no padding tokens are needed."""
+    if progress < settings.boxes_until:
+        yield slice(0, settings.prompts), "box"
+        return
     drawn = torch.multinomial(torch.tensor(list(FORMS.values())), 1, generator=generator).item()
     half = settings.prompts // 2
     yield slice(0, half), "box"
@@ -126,20 +136,21 @@ def training_loss(model: Any, settings: Settings, progress: float, generator: to
     balance = max(0.0, 1 - progress / settings.balance_until)
     dice_weight = 1.0 if progress < 0.6 else 1.0 - 0.7 * (progress - 0.6) / 0.4
     loss, quality = torch.zeros((), device=device), []
-    for which, form in groups(settings, generator):
+    rounds = 1 if progress < settings.boxes_until else settings.rounds
+    for which, form in groups(settings, progress, generator):
         truth = truths[:, which].flatten(0, 1)
         count = truth.shape[0] // len(images)
         repeated = [f.repeat_interleave(count, 0) for f in features]
         target = F.avg_pool2d(truth[:, None].float(), 2)[:, 0]
         prompts, mask = first_prompts(truth, form, generator), None
-        for turn in range(settings.rounds):
+        for turn in range(rounds):
             outputs = decode_all_tokens(model, repeated, prompts, mask)
-            loss = loss + mask_loss(outputs, target, balance, dice_weight) / (2 * settings.rounds)
+            loss = loss + mask_loss(outputs, target, balance, dice_weight) * (count / settings.prompts / rounds)
             chosen = outputs[0][:, 0].detach()
             if turn == 0:
                 small = F.interpolate(target[:, None], chosen.shape[-2:], mode="area")[:, 0]
                 quality.append(hard_iou(chosen, small).mean().item())
-            if turn + 1 < settings.rounds:
+            if turn + 1 < rounds:
                 full = F.interpolate(chosen[:, None], truth.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
                 more = corrections(truth, full, generator)
                 prompts = prompts.extended(more.coordinates, more.labels)
@@ -230,7 +241,7 @@ def _loop(
             group["lr"] = settings.learning_rate * schedule(progress, state["step"], settings)
         loss, iou = training_loss(model, settings, progress, generator)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
         optimiser.step()
         state["step"] += 1
@@ -238,7 +249,10 @@ def _loop(
         window.append((loss.item(), iou))
         if state["step"] % 20 == 0:
             row = {"step": state["step"], "progress": progress, "seconds": state["seconds"]}
-            row |= {name: sum(column) / len(window) for name, column in zip(("loss", "iou"), zip(*window, strict=True), strict=True)}
+            row |= {
+                name: sum(column) / len(window)
+                for name, column in zip(("loss", "iou"), zip(*window, strict=True), strict=True)
+            }
             window.clear()
             _append(out / "curve.csv", row)
             if report:
@@ -258,7 +272,9 @@ def _append(path: Path, row: dict[str, float]) -> None:
         writer.writerow({k: round(v, 5) for k, v in row.items()})
 
 
-def _save(path: Path, model: nn.Module, average: Averaged, optimiser: Any, generator: torch.Generator, state: Any) -> None:
+def _save(
+    path: Path, model: nn.Module, average: Averaged, optimiser: Any, generator: torch.Generator, state: Any
+) -> None:
     content = {
         "model": model.state_dict(),
         "average": average.state,
@@ -271,7 +287,9 @@ def _save(path: Path, model: nn.Module, average: Averaged, optimiser: Any, gener
     partial.replace(path)
 
 
-def _restore(path: Path, model: nn.Module, average: Averaged, optimiser: Any, generator: torch.Generator) -> dict[str, Any]:
+def _restore(
+    path: Path, model: nn.Module, average: Averaged, optimiser: Any, generator: torch.Generator
+) -> dict[str, Any]:
     content = torch.load(path, map_location="cpu", weights_only=True)
     model.load_state_dict(content["model"])
     average.state = {k: v.to(average.state[k].device) for k, v in content["average"].items()}

@@ -59,7 +59,10 @@ def grid(height: int, width: int) -> tuple[Tensor, Tensor]:
 
 def smooth_noise(dice: Dice, height: int, width: int, cells: float, channels: int = 1) -> Tensor:
     """Band-limited noise ``(channels, h, w)`` of unit variance with about `cells` periods across the frame."""
-    rows, columns = max(2, round(cells * height / max(height, width))), max(2, round(cells * width / max(height, width)))
+    rows, columns = (
+        max(2, round(cells * height / max(height, width))),
+        max(2, round(cells * width / max(height, width))),
+    )
     if rows >= height or columns >= width:
         return dice.normal(channels, height, width)
     coarse = dice.normal(1, channels, rows + 1, columns + 1)

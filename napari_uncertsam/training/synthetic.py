@@ -20,9 +20,20 @@ from napari_uncertsam.training.fields import SHAPE_WEIGHTS, SHAPES, Dice, grid, 
 
 #: Photographs in scikit-image's wheel, used as textures only.
 PHOTOGRAPHS = (
-    "astronaut brick camera chelsea coffee grass gravel hubble_deep_field immunohistochemistry moon rocket "
-    "retina stereo_motorcycle"
-).split()
+    "astronaut",
+    "brick",
+    "camera",
+    "chelsea",
+    "coffee",
+    "grass",
+    "gravel",
+    "hubble_deep_field",
+    "immunohistochemistry",
+    "moon",
+    "rocket",
+    "retina",
+    "stereo_motorcycle",
+)
 LAYOUTS = {"scattered": 0.3, "organs": 0.33, "cells": 0.12, "single": 0.25}
 
 
@@ -165,7 +176,10 @@ def _organs(painter: Painter) -> None:
     warp = smooth_noise(dice, height, width, dice.uniform(3, 8), 2) * dice.uniform(0, 0.07)
     y, x = painter.y + warp[0], painter.x + warp[1]
     distance = torch.stack(
-        [torch.sqrt((y - cy) ** 2 + (x - cx) ** 2) - w for (cy, cx), w in zip(centres.tolist(), weights.tolist(), strict=True)]
+        [
+            torch.sqrt((y - cy) ** 2 + (x - cx) ** 2) - w
+            for (cy, cx), w in zip(centres.tolist(), weights.tolist(), strict=True)
+        ]
     )
     nearest, gap = torch.topk(distance, 2, dim=0, largest=False).values, dice.uniform(-0.02, 0.06)
     owner = distance.argmin(0)
@@ -258,9 +272,12 @@ def _camera(dice: Dice, image: Tensor, masks: Tensor, size: int, zoom: float) ->
     where = torch.stack([x * 2 / width - 1, y * 2 / height - 1], -1)[None]
     if side > 1.5 * size:
         image = blur(image, 0.35 * side / size)
-    kwargs = {"padding_mode": "border", "align_corners": False}
-    image = F.grid_sample(image[None], where, mode="bilinear", **kwargs)[0].clamp(0, 1)
-    masks = F.grid_sample(masks[None].float(), where, mode="bilinear", padding_mode="zeros", align_corners=False)[0] > 0.5
+    image = F.grid_sample(image[None], where, mode="bilinear", padding_mode="border", align_corners=False)[0].clamp(
+        0, 1
+    )
+    masks = (
+        F.grid_sample(masks[None].float(), where, mode="bilinear", padding_mode="zeros", align_corners=False)[0] > 0.5
+    )
     return image, masks
 
 

@@ -1,0 +1,174 @@
+"""The values that go into and come out of the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_uncertsam.estimators.base import Belief
+from napari_uncertsam.prompts import Prompts, Suggestion
+from napari_uncertsam.refinement.rounds import RECOMMENDED, Round, UgpaSettings
+from napari_uncertsam.view import View
+from napari_uncertsam.volume import Window
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user chose, apart from prompts; part of every request.
+
+    Parameters
+    ----------
+    model : str
+        Name of the model; the pipeline's engine must be that model.
+    method : str
+        Name of an estimator, see `napari_uncertsam.estimators.ESTIMATORS`.
+    zoom : bool
+        Embed a crop around the prompt (default) or the whole slice.
+    n_suggestions : int
+        How many points are suggested at most.
+    seed : int
+        Of everything random in a prediction: the same request gives the same prediction.
+    ugpa : UgpaSettings
+        How suggestions are drawn and the automatic round refines.
+    rounds : int
+        Automatic rounds per "Refine by uncertainty".
+    """
+
+    model: str = "bundled"
+    method: str = "prompt"
+    zoom: bool = True
+    n_suggestions: int = 5
+    seed: int = 0
+    ugpa: UgpaSettings = RECOMMENDED
+    rounds: int = 1
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything that affects a prediction; equal requests have equal predictions.
+
+    Parameters
+    ----------
+    image_id : str
+        Identity of the volume among those open.
+    plane, slice_index : int
+        See :meth:`napari_uncertsam.volume.Volume.slice`.
+    window : Window
+    view : View or None
+        None chooses by the prompts (or the whole slice without zoom).
+    object_id : int
+        Value of the object in the label map.
+    prompts : Prompts
+        In slice coordinates (the mask prompt in the view's frame).
+    settings : Settings
+    """
+
+    image_id: str
+    plane: int
+    slice_index: int
+    window: Window
+    view: View | None
+    object_id: int
+    prompts: Prompts
+    settings: Settings
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """Mask, probability and uncertainty of one object on one slice; kept for the view only, zero elsewhere.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Of the slice.
+    rows, columns : slice
+        Where the local arrays lie in it.
+    local_mask : (h, w) bool
+    local_probability : (h, w) float32 in [0, 1]
+    local_uncertainty : (h, w) float32 in [0, ln 2], nats
+    """
+
+    shape: tuple[int, int]
+    rows: slice
+    columns: slice
+    local_mask: NDArray[np.bool_]
+    local_probability: NDArray[np.float32]
+    local_uncertainty: NDArray[np.float32]
+
+    def _full(self, local: NDArray[Any]) -> NDArray[Any]:
+        out = np.zeros(self.shape, local.dtype)
+        out[self.rows, self.columns] = local
+        return out
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """(H, W) bool, a new array."""
+        return self._full(self.local_mask)
+
+    @property
+    def probability(self) -> NDArray[np.float32]:
+        """(H, W) float32 in [0, 1], a new array."""
+        return self._full(self.local_probability)
+
+    @property
+    def uncertainty(self) -> NDArray[np.float32]:
+        """(H, W) float32 in nats, a new array."""
+        return self._full(self.local_uncertainty)
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the model believes about one object on one slice.
+
+    Parameters
+    ----------
+    request : Request
+    belief : Belief
+        On the low-resolution grid of `view`.
+    view : View
+        What the model saw.
+    maps : Maps
+    suggestions : tuple of Suggestion
+        In slice coordinates, most uncertain first; a box at most once, last.
+    mean_uncertainty : float
+        Nats, over the region of interest (the object, its prompts, and a margin).
+    area_px : float
+        Area of the mask in slice pixels.
+    area_interval : (float, float)
+        90 % interval of the area in slice pixels.
+    predicted_iou : float
+        SAM's own estimate of its mask's quality.
+    seconds : mapping
+        "embed", "decode", "measure", "total".
+    record : mapping
+        Model, checkpoint hash, device, seed, versions.
+    """
+
+    request: Request
+    belief: Belief
+    view: View
+    maps: Maps
+    suggestions: tuple[Suggestion, ...]
+    mean_uncertainty: float
+    area_px: float
+    area_interval: tuple[float, float]
+    seconds: Mapping[str, float]
+    record: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class RefinedPrediction:
+    """Outcome of "Refine by uncertainty": `prediction` is `before` when no round was accepted."""
+
+    before: Prediction
+    prediction: Prediction
+    rounds: tuple[Round, ...] = ()
+
+    @property
+    def accepted(self) -> bool:
+        """Whether any round was kept."""
+        return any(r.accepted for r in self.rounds)

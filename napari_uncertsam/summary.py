@@ -1,0 +1,73 @@
+"""A prediction in plain values: what `summary.json` says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from napari_uncertsam.io import prompts_to_dict
+from napari_uncertsam.pipeline import Prediction, RefinedPrediction
+from napari_uncertsam.prompts import Suggestion
+from napari_uncertsam.refinement.rounds import Round
+from napari_uncertsam.volume import Volume
+
+
+def summarise(prediction: Prediction, refined: RefinedPrediction | None, volume: Volume) -> dict[str, Any]:
+    """Everything about a prediction that a reader, or a program, wants to know.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    refined : RefinedPrediction, optional
+        Its rounds are reported when it led to, or was refused for, this prediction.
+    volume : Volume
+        Gives the size of a pixel.
+
+    Returns
+    -------
+    dict
+        Plain values: "model", "checkpoint_sha256", "device", "method", "seed", "versions", "image", "plane", "slice",
+        "window", "view", "prompts", "seconds", "mean_uncertainty" (nats), "area_px", "area_mm2", "area_interval" (90 %,
+        pixels), "suggestions", "rounds".
+    """
+    request = prediction.request
+    height_mm, width_mm = volume.plane_spacing(request.plane)
+    rounds = refined.rounds if refined and prediction in (refined.before, refined.prediction) else ()
+    return {
+        **prediction.record,
+        "image": volume.name,
+        "plane": request.plane,
+        "slice": request.slice_index,
+        "window": asdict(request.window),
+        "view": asdict(prediction.view),
+        "prompts": prompts_to_dict(request.prompts),
+        "seconds": {k: round(v, 4) for k, v in prediction.seconds.items()},
+        "mean_uncertainty": prediction.mean_uncertainty,
+        "area_px": prediction.area_px,
+        "area_mm2": prediction.area_px * height_mm * width_mm if volume.ndim == 3 else None,
+        "area_interval": list(prediction.area_interval),
+        "suggestions": [suggestion_to_dict(s) for s in prediction.suggestions],
+        "rounds": rounds_to_dicts(rounds),
+    }
+
+
+def suggestion_to_dict(suggestion: Suggestion) -> dict[str, Any]:
+    """A suggestion in plain values; a box with its corners."""
+    out = {k: getattr(suggestion, k) for k in ("kind", "y", "x", "score", "probability")}
+    if suggestion.box is not None:
+        out["box"] = [suggestion.box.y0, suggestion.box.x0, suggestion.box.y1, suggestion.box.x1]
+    return out
+
+
+def rounds_to_dicts(rounds: Sequence[Round]) -> list[dict[str, Any]]:
+    """Rounds of a refinement in plain values, refused ones too."""
+    return [
+        {
+            "mean_uncertainty_before": r.before,
+            "mean_uncertainty_after": r.after,
+            "accepted": r.accepted,
+            "reason": r.reason,
+        }
+        for r in rounds
+    ]
