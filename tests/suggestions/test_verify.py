@@ -1,0 +1,122 @@
+"""Verification: what is accepted, what is refused, and that the reason says so."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from napari_uncertsam.errors import InputError
+from napari_uncertsam.estimators import EnsembleBelief, PointBelief
+from napari_uncertsam.prompts import Box
+from napari_uncertsam.suggestions import RULES, cells_in, pixelwise, verify
+from napari_uncertsam.uncertainty import binary_entropy, sigmoid
+
+SHAPE = (32, 32)
+
+
+def square(side: int, strength: float, outside: float = -8.0, iou: float | None = None) -> PointBelief:
+    logits = np.full(SHAPE, outside)
+    logits[:side, :side] = strength
+    return PointBelief(logits, predicted_iou=iou)
+
+
+def test_a_clearer_mask_is_accepted_and_a_vaguer_one_is_not() -> None:
+    vague, clear = square(16, 0.5), square(16, 4.0)
+    kept = verify(vague, clear)
+    assert kept.accepted
+    assert kept.before > kept.after
+    assert kept.area_ratio == 1
+    assert "fell from" in kept.reason
+    refused = verify(clear, vague)
+    assert not refused.accepted
+    assert "Kept the earlier mask" in refused.reason
+    assert "rose from" in refused.reason
+    same = verify(clear, clear)
+    assert not same.accepted
+    assert "stayed" in same.reason
+
+
+def test_the_mean_is_that_of_the_region() -> None:
+    roi = cells_in(SHAPE, Box(0, 0, 15, 15))
+    before, after = square(16, 0.5), square(16, 4.0, outside=-0.5)
+    result = verify(before, after, roi)
+    assert result.before == pytest.approx(binary_entropy(sigmoid(np.float64(0.5))), rel=1e-5)
+    assert result.accepted
+    assert not verify(before, after, roi, rule="mean-entropy-image").accepted
+
+
+@pytest.mark.parametrize("rule", [r for r in RULES if r not in ("predicted-iou", "size-normalised")])
+def test_collapse_to_an_empty_mask_is_refused_though_it_is_certain(rule: str) -> None:
+    before, empty = square(16, 0.5), PointBelief(np.full(SHAPE, -20.0))
+    result = verify(before, empty, rule=rule)
+    assert not result.accepted
+    assert result.area_ratio == 0
+    assert "empty" in result.reason
+    # Which is what the guard is for: without it the same rule is glad to take it.
+    assert verify(before, empty, rule=rule, guard=None).accepted
+
+
+@given(st.integers(1, 32), st.integers(1, 32))
+def test_guard_limits_the_area_both_ways(before: int, after: int) -> None:
+    result = verify(square(before, 0.5), square(after, 9.0), rule="mean-entropy-image")
+    ratio = after**2 / before**2
+    assert result.area_ratio == pytest.approx(ratio)
+    if not 0.25 <= ratio <= 4:
+        assert not result.accepted
+        assert "times the area" in result.reason
+    else:
+        assert result.accepted
+
+
+def test_a_mask_where_there_was_none_is_judged_by_the_rule_alone() -> None:
+    nothing, clear = PointBelief(np.full(SHAPE, -0.5)), square(16, 9.0)
+    found = verify(nothing, clear)
+    assert found.accepted
+    assert found.area_ratio == math.inf
+    both = verify(nothing, PointBelief(np.full(SHAPE, -9.0)))
+    assert not both.accepted
+    assert math.isnan(both.area_ratio)
+
+
+def test_size_normalised_does_not_reward_shrinking() -> None:
+    before, smaller = square(16, 3.0, outside=-12), square(10, 3.0, outside=-12)
+    assert verify(before, smaller, rule="mean-entropy-image").accepted
+    assert verify(before, smaller, rule="size-normalised").after == pytest.approx(
+        verify(before, smaller, rule="size-normalised").before, rel=1e-2
+    )
+    assert verify(before, PointBelief(np.full(SHAPE, -32.0)), rule="size-normalised", guard=None).after > 1
+
+
+def test_predicted_iou_is_better_when_larger_and_needed() -> None:
+    low, high, unknown = square(16, 1.0, iou=0.4), square(16, 1.0, iou=0.8), square(16, 1.0)
+    assert verify(low, high, rule="predicted-iou").accepted
+    assert not verify(high, low, rule="predicted-iou").accepted
+    refused = verify(low, unknown, rule="predicted-iou")
+    assert not refused.accepted
+    assert "does not tell" in refused.reason
+
+
+@given(st.integers(0, 10_000))
+def test_pixelwise_choice_is_nowhere_more_uncertain(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    before, after = PointBelief(rng.normal(0, 3, (6, 7))), EnsembleBelief(rng.normal(0, 3, (3, 6, 7)))
+    mixed = pixelwise(before, after)
+    np.testing.assert_allclose(mixed.entropy(), np.minimum(before.entropy(), after.entropy()), atol=2e-6)
+    chosen = after.entropy() < before.entropy()
+    np.testing.assert_array_equal(mixed.logits(), np.where(chosen, after.logits(), before.logits()))
+    deviation = np.where(chosen, after.standard_deviation(), 0)
+    np.testing.assert_allclose(mixed.standard_deviation(), deviation, atol=1e-4)
+
+
+def test_bad_arguments_are_refused() -> None:
+    a, b = square(4, 1.0), PointBelief(np.zeros((3, 3)))
+    with pytest.raises(InputError, match="mean-entropy-roi"):
+        verify(a, a, rule="coin")
+    with pytest.raises(InputError, match="different grids"):
+        verify(a, b)
+    with pytest.raises(InputError, match="no pixel"):
+        verify(a, a, np.zeros(SHAPE, bool))
