@@ -6,7 +6,6 @@ upscaled features, METHODS 5.1) is captured by forward hooks during the one deco
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -153,13 +152,14 @@ def build_model(config: str | Path, *, fallback: bool = False, image_size: int |
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     path = config_path(config)
     try:
         loaded = OmegaConf.load(path)
         OmegaConf.resolve(loaded)
         model = loaded.model
-    except (OmegaConfBaseException, AttributeError, ValueError, json.JSONDecodeError) as error:
+    except (OmegaConfBaseException, YAMLError, AttributeError, ValueError) as error:
         raise CheckpointError(f"{path.name} is not a SAM 2 model configuration ({error}).") from error
     if fallback:
         model.sam_mask_decoder_extra_args = {**STABILITY_FALLBACK, **(model.get("sam_mask_decoder_extra_args") or {})}
@@ -316,7 +316,7 @@ class Sam2Engine:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
             raise InputError(f"The model embeds (H, W, 3) uint8 images, not {image.dtype} of shape {image.shape}.")
         with _memory_errors(f"embed the image with {self.name}"):
-            tensor = torch.as_tensor(np.ascontiguousarray(image)).movedim(-1, 0)[None].to(self.device).float() / 255
+            tensor = torch.as_tensor(np.array(image, order="C")).movedim(-1, 0)[None].to(self.device).float() / 255
             size = (self.resolution, self.resolution)
             resized = F.interpolate(tensor, size, mode="bilinear", align_corners=False, antialias=True)
             features = image_features(self.model, normalise(resized))

@@ -25,7 +25,9 @@ class LabelMap:
 
     def slice(self, plane: int, index: int) -> NDArray[np.uint16]:
         """A writable view of one slice."""
-        return self.labels if self.labels.ndim == 2 else np.moveaxis(self.labels, plane, 0)[index]
+        whole = self.labels[None] if self.labels.ndim == 2 else np.moveaxis(self.labels, plane, 0)
+        picked: NDArray[np.uint16] = whole[index]
+        return picked
 
     def update(self, before: State, after: State) -> list[tuple[int, int]]:
         """Bring the map from one state to another.
@@ -56,7 +58,8 @@ class LabelMap:
         labels = self.slice(key.plane, key.slice_index)
         height, width = labels.shape
         others: NDArray[np.uint16] = labels[state.entry(key).mask((height, width))]
-        return others[(others != 0) & (others != key.object_id)]
+        kept: NDArray[np.uint16] = others[(others != 0) & (others != key.object_id)]
+        return kept
 
     def edits(self, plane: int, index: int, painted: NDArray[Any]) -> dict[int, NDArray[np.int8]]:
         """What a hand-painted slice changes, per object: 1 where it gained a pixel, -1 where it lost one.
