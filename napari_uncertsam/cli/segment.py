@@ -1,0 +1,245 @@
+"""``segment``: one image, prompts in; mask, probability, uncertainty and ``summary.json`` out."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from napari_uncertsam.errors import InputError
+
+if TYPE_CHECKING:
+    from napari_uncertsam.engine import Engine
+    from napari_uncertsam.intensity import Window
+    from napari_uncertsam.pipeline import Pipeline
+    from napari_uncertsam.prediction import Prediction, RefinedPrediction
+    from napari_uncertsam.prompts import Prompts
+    from napari_uncertsam.volume import Volume
+
+_POINT_OPTIONS = ("--point", "--negative")
+
+
+class PointsCommand(TyperCommand):
+    """A command whose point options take two numbers each and may be repeated, which typer cannot declare."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Join ``--point Y X`` into one value, then parse as usual."""
+        return super().parse_args(ctx, join_points(args))
+
+
+def join_points(args: Sequence[str]) -> list[str]:
+    """Arguments with the two numbers after each point option as one.
+
+    Examples
+    --------
+    >>> join_points(["a.png", "--point", "3", "-4.5", "--box", "0", "0", "9", "9"])
+    ['a.png', '--point=3 -4.5', '--box', '0', '0', '9', '9']
+    """
+    joined, rest = [], list(args)
+    while rest:
+        word = rest.pop(0)
+        if word in _POINT_OPTIONS:
+            # Fewer than two are left to the parser of points, which says what is wrong.
+            numbers = list(itertools.takewhile(lambda w: not w.startswith("--"), rest[:2]))
+            word = f"{word}={' '.join(numbers)}"
+            del rest[: len(numbers)]
+        joined.append(word)
+    return joined
+
+
+def _points(texts: Sequence[str], option: str) -> list[tuple[float, float]]:
+    points = []
+    for text in texts:
+        try:
+            y, x = (float(word) for word in text.split())
+        except ValueError as error:
+            raise typer.BadParameter(f"{option} takes two numbers, Y and X, not {text!r}.") from error
+        points.append((y, x))
+    return points
+
+
+def segment(
+    image: Annotated[Path, typer.Argument(help="PNG, JPEG, BMP, TIFF or NIfTI.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results; made when missing.")],
+    box: Annotated[
+        tuple[float, float, float, float] | None,
+        typer.Option(metavar="Y0 X0 Y1 X1", help="Box by two corners, pixel indices of the slice."),
+    ] = None,
+    point: Annotated[list[str] | None, typer.Option(metavar="Y X", help="A pixel inside; repeatable.")] = None,
+    negative: Annotated[list[str] | None, typer.Option(metavar="Y X", help="A pixel outside; repeatable.")] = None,
+    slice_index: Annotated[int | None, typer.Option("--slice", help="Slice of a volume, from 0.")] = None,
+    plane: Annotated[int, typer.Option(help="Array axis (Z, Y, X) that the slice is perpendicular to.")] = 0,
+    model: Annotated[str, typer.Option(help="A name of `models list`, or a checkpoint's path.")] = "bundled",
+    config: Annotated[str | None, typer.Option(help="Configuration of an own checkpoint.")] = None,
+    method: Annotated[str, typer.Option(help="How uncertainty is estimated: entropy or prompt.")] = "prompt",
+    window: Annotated[
+        str | None, typer.Option(help='Intensities: a CT preset such as "lung", or LOW,HIGH; automatic without it.')
+    ] = None,
+    refine: Annotated[int, typer.Option(min=0, metavar="ROUNDS", help="Automatic refinement rounds.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Allow --out to hold files already.")] = False,
+) -> None:
+    """Segment one object; write mask, probability and uncertainty in the image's geometry, and summary.json."""
+    prompts = _prompts(box, _points(point or (), "--point"), _points(negative or (), "--negative"))
+    _check_folder(out, overwrite)
+    from napari_uncertsam import io
+    from napari_uncertsam.estimators import make_estimator
+
+    make_estimator(method)  # a wrong name is told before the minutes of loading and computing
+    chosen = parse_window(window)
+    volume = io.read(image)
+    index = choose_slice(volume, plane, slice_index)
+    prompts = prompts.clipped(*volume.plane_shape(plane))
+
+    from napari_uncertsam.intensity import Window
+    from napari_uncertsam.pipeline import Pipeline
+    from napari_uncertsam.prediction import Request, Settings
+
+    pipeline = Pipeline(load_engine(model, config, device))
+    settings = Settings(model=model, method=method, seed=seed, rounds=refine)
+    request = Request(
+        image_id=str(image),
+        plane=plane,
+        slice_index=index,
+        window=chosen or Window.for_volume(volume),
+        view=None,
+        object_id=1,
+        prompts=prompts,
+        settings=settings,
+    )
+    prediction, refined = _run(pipeline, volume, request, refine)
+    paths = write_results(out, volume, prediction, refined, overwrite=overwrite)
+    typer.echo(_sentence(prediction, refined))
+    for path in paths:
+        typer.echo(str(path))
+
+
+def load_engine(model: str, config: str | None, device: str) -> Engine:
+    """The model that runs; the one place where this command touches real weights."""
+    from napari_uncertsam.engine import Sam2Engine
+
+    return Sam2Engine.load(model, config, device)
+
+
+def parse_window(text: str | None) -> Window | None:
+    """A preset's name or ``LOW,HIGH``; None for the automatic window.
+
+    Examples
+    --------
+    >>> parse_window("lung")
+    Window(low=-1350.0, high=150.0, name='lung')
+    >>> parse_window("-100,300")
+    Window(low=-100.0, high=300.0, name='custom')
+    """
+    from napari_uncertsam.intensity import WINDOWS, Window
+
+    if text is None:
+        return None
+    preset = text.strip().lower().replace("-", " ").replace("_", " ")
+    if preset in WINDOWS:
+        return WINDOWS[preset]
+    try:
+        low, high = (float(word) for word in text.split(","))
+    except ValueError as error:
+        raise InputError(
+            f"There is no window {text!r}; choose {', '.join(WINDOWS)}, or two numbers such as -100,300."
+        ) from error
+    return Window(low, high, "custom")
+
+
+def choose_slice(volume: Volume, plane: int, index: int | None) -> int:
+    """The slice asked for, checked; 0 where there is only one.
+
+    Raises
+    ------
+    InputError
+        If there is no such plane or slice, or a volume of several slices is given without saying which.
+    """
+    count = volume.n_slices(plane)
+    if index is None:
+        if count > 1:
+            raise InputError(
+                f"{volume.name or 'The volume'} has {count} slices in plane {plane}; "
+                f"say which one the prompts are on with --slice (0 to {count - 1})."
+            )
+        return 0
+    if not 0 <= index < count:
+        raise InputError(f"There is no slice {index} in plane {plane}; choose one from 0 to {count - 1}.")
+    return index
+
+
+def write_results(
+    out: Path, volume: Volume, prediction: Prediction, refined: RefinedPrediction | None, *, overwrite: bool
+) -> list[Path]:
+    """Write ``mask``, ``probability``, ``uncertainty`` and ``summary.json`` into a folder, and return their paths."""
+    from napari_uncertsam import io
+    from napari_uncertsam.session_file import write_json
+
+    out.mkdir(parents=True, exist_ok=True)
+    request, maps = prediction.request, prediction.maps
+    mask = io.embed_slice(request.plane, request.slice_index, maps.mask, volume)
+    paths = [io.write_mask(out / f"mask{io.output_suffix(volume)}", mask, volume, overwrite=overwrite)]
+    del mask  # a big image is not held three times
+    for name in ("probability", "uncertainty"):
+        values = io.embed_slice(request.plane, request.slice_index, getattr(maps, name), volume)
+        paths.append(
+            io.write_map(out / f"{name}{io.output_suffix(volume, 'map')}", values, volume, overwrite=overwrite)
+        )
+        del values
+    document = summary(volume, prediction, refined) | {"files": [path.name for path in paths]}
+    return [*paths, write_json(out / "summary.json", document, overwrite=overwrite)]
+
+
+def summary(volume: Volume, prediction: Prediction, refined: RefinedPrediction | None) -> dict[str, Any]:
+    """What ``summary.json`` says: :func:`napari_uncertsam.summary.summarise` and where the image lies."""
+    from napari_uncertsam.summary import summarise
+
+    document = summarise(prediction, refined, volume)
+    document["image"] = str(volume.source or volume.name)
+    document["predicted_iou"] = prediction.predicted_iou
+    document["prompts"].pop("mask", None)  # thousands of logits, which the maps show better
+    return document
+
+
+def _run(pipeline: Pipeline, volume: Volume, request: Any, rounds: int) -> tuple[Prediction, RefinedPrediction | None]:
+    prediction = pipeline.predict(volume, request)
+    if not rounds:
+        return prediction, None
+    refined = pipeline.refine(volume, prediction)
+    return refined.prediction, refined
+
+
+def _sentence(prediction: Prediction, refined: RefinedPrediction | None) -> str:
+    low, high = prediction.area_interval
+    text = f"{prediction.area_px:.0f} px (90% interval {low:.0f} to {high:.0f}), "
+    if refined is None:
+        return text + f"mean uncertainty {prediction.mean_uncertainty:.3f} nats."
+    kept = sum(r.accepted for r in refined.rounds)
+    change = f"{refined.before.mean_uncertainty:.3f} -> {prediction.mean_uncertainty:.3f} nats"
+    return text + f"mean uncertainty {change}, {kept} of {len(refined.rounds)} refinement rounds kept."
+
+
+def _prompts(
+    box: tuple[float, float, float, float] | None,
+    positive: Sequence[tuple[float, float]],
+    negative: Sequence[tuple[float, float]],
+) -> Prompts:
+    from napari_uncertsam.prompts import Box, Point, Prompts
+
+    points = [Point(y, x, True) for y, x in positive] + [Point(y, x, False) for y, x in negative]
+    prompts = Prompts(tuple(points), None if box is None else Box(*box))
+    if prompts.is_empty:
+        raise InputError("There is nothing to segment from; give --box Y0 X0 Y1 X1 or at least one --point Y X.")
+    return prompts
+
+
+def _check_folder(out: Path, overwrite: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; give --out the name of a folder.")
+    if not overwrite and out.is_dir() and any(out.iterdir()):
+        raise InputError(f"The folder {out} holds files already; choose another --out, or allow it with --overwrite.")
