@@ -102,7 +102,9 @@ class _Bar:
         self._progress.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: object, *_: object) -> None:
+        if error is None:
+            self._progress.update(self._task, completed=1.0, left="")
         self._progress.stop()
 
     def report(self, row: dict[str, Any]) -> None:

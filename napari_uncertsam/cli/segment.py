@@ -182,15 +182,15 @@ def write_results(
 
     out.mkdir(parents=True, exist_ok=True)
     request, maps = prediction.request, prediction.maps
-    mask = io.embed_slice(request.plane, request.slice_index, maps.mask, volume)
-    paths = [io.write_mask(out / f"mask{io.output_suffix(volume)}", mask, volume, overwrite=overwrite)]
-    del mask  # a big image is not held three times
+
+    def placed(name: str) -> Any:
+        values = getattr(maps, name)  # made anew from the view: of a big image only one is held at a time
+        return values if volume.ndim == 2 else io.embed_slice(request.plane, request.slice_index, values, volume)
+
+    paths = [io.write_mask(out / f"mask{io.output_suffix(volume)}", placed("mask"), volume, overwrite=overwrite)]
     for name in ("probability", "uncertainty"):
-        values = io.embed_slice(request.plane, request.slice_index, getattr(maps, name), volume)
-        paths.append(
-            io.write_map(out / f"{name}{io.output_suffix(volume, 'map')}", values, volume, overwrite=overwrite)
-        )
-        del values
+        path = out / f"{name}{io.output_suffix(volume, 'map')}"
+        paths.append(io.write_map(path, placed(name), volume, overwrite=overwrite))
     document = summary(volume, prediction, refined) | {"files": [path.name for path in paths]}
     return [*paths, write_json(out / "summary.json", document, overwrite=overwrite)]
 
@@ -220,8 +220,13 @@ def _sentence(prediction: Prediction, refined: RefinedPrediction | None) -> str:
     if refined is None:
         return text + f"mean uncertainty {prediction.mean_uncertainty:.3f} nats."
     kept = sum(r.accepted for r in refined.rounds)
-    change = f"{refined.before.mean_uncertainty:.3f} -> {prediction.mean_uncertainty:.3f} nats"
-    return text + f"mean uncertainty {change}, {kept} of {len(refined.rounds)} refinement rounds kept."
+    rounds = f"{kept} of {len(refined.rounds)} refinement rounds kept."
+    if not kept:
+        return text + f"mean uncertainty {prediction.mean_uncertainty:.3f} nats; {rounds}"
+    return (
+        text
+        + f"mean uncertainty {refined.before.mean_uncertainty:.3f} -> {prediction.mean_uncertainty:.3f} nats; {rounds}"
+    )
 
 
 def _prompts(

@@ -113,7 +113,7 @@ def write_map(path: str | os.PathLike[str], values: NDArray[Any], like: Volume, 
     _check_shape(values, like)
     if path.name.lower().endswith(".png"):
         raise InputError(f"{path.name} cannot hold a map, a PNG has no fractions; write a .tif instead.")
-    return _write_array(path, values.astype(np.float32), like, overwrite, labels=False)
+    return _write_array(path, values.astype(np.float32, copy=False), like, overwrite, labels=False)
 
 
 @contextmanager

@@ -95,6 +95,7 @@ def test_what_cannot_work_is_told_first(run: Run, calls: list[dict[str, Any]], t
     assert calls == []
 
 
+@pytest.mark.timeout(300)  # seconds of work, minutes on a machine that is training something
 def test_a_real_step_and_a_resumed_run(run: Run, tmp_path: Path) -> None:
     options = ("--steps", 1, "--images", 1, "--prompts", 2, "--device", "cpu")
     result = run("fit", "bundled", "--out", tmp_path, *options)
