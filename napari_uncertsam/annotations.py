@@ -1,20 +1,23 @@
-"""What the user has done so far, as immutable values: entries per object and slice, and the states of the history."""
+"""What the user has done so far, as immutable values: entries per object and slice, and the state made of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_uncertsam.prediction import Prediction, Request
-from napari_uncertsam.prompts import Prompts, Suggestion
+from napari_uncertsam.prompts import Box, Prompts, Suggestion
 from napari_uncertsam.view import View
 
 #: A suggestion this close to a dismissed place or a given point, as a share of the view's side, is not made again.
 REPEAT_RADIUS = 0.03
+#: A box that overlaps a dismissed one this much is not suggested again.
+REPEAT_OVERLAP = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,36 +35,50 @@ class Key:
 
 
 @dataclass(frozen=True, eq=False)
-class Painted:
-    """Pixels painted or erased by hand on a slice; they win over predictions.
+class Patch:
+    """Values on a rectangle of a slice, 0 elsewhere: on a large slice only what is there takes memory.
 
     Parameters
     ----------
     top, left : int
         Where `values` lie in the slice.
-    values : (h, w) int8
-        1 painted, -1 erased, 0 untouched.
+    values : (h, w)
+        A mask (bool), or pixels set by hand (int8: 1 painted, -1 erased, 0 untouched).
     """
 
     top: int
     left: int
-    values: NDArray[np.int8]
+    values: NDArray[Any]
 
-    @classmethod
-    def of_slice(cls, edits: NDArray[np.int8]) -> Painted | None:
-        """The touched part of a slice-sized array of edits; None when nothing was touched."""
-        rows, columns = np.flatnonzero(edits.any(1)), np.flatnonzero(edits.any(0))
-        if rows.size == 0:
-            return None
-        top, left = int(rows[0]), int(columns[0])
-        return cls(top, left, edits[top : rows[-1] + 1, left : columns[-1] + 1].copy())
-
-    def on_slice(self, shape: tuple[int, int]) -> NDArray[np.int8]:
-        """Slice-sized array of edits."""
-        out = np.zeros(shape, np.int8)
+    @property
+    def where(self) -> tuple[slice, slice]:
+        """Rows and columns of the slice."""
         height, width = self.values.shape
-        out[self.top : self.top + height, self.left : self.left + width] = self.values
-        return out
+        return slice(self.top, self.top + height), slice(self.left, self.left + width)
+
+    def trimmed(self) -> Patch | None:
+        """The part that is not zero, as an array of its own; None when there is none."""
+        if not self.values.any():
+            return None
+        box = Box.of_mask(self.values != 0)
+        top, left, bottom, right = (int(v) for v in (box.y0, box.x0, box.y1, box.x1))
+        return Patch(self.top + top, self.left + left, self.values[top : bottom + 1, left : right + 1].copy())
+
+    def under(self, newer: Patch) -> Patch | None:
+        """Both in one; `newer` counts where it is not zero."""
+        (rows, columns), (more_rows, more_columns) = self.where, newer.where
+        top, left = min(rows.start, more_rows.start), min(columns.start, more_columns.start)
+        bottom, right = max(rows.stop, more_rows.stop), max(columns.stop, more_columns.stop)
+        both = Patch(top, left, np.zeros((bottom - top, right - left), self.values.dtype))
+        both.part(self)[...] = self.values
+        np.copyto(both.part(newer), newer.values, where=newer.values != 0)
+        return both.trimmed()
+
+    def part(self, other: Patch) -> NDArray[Any]:
+        """A writable view of the values under another patch, which has to lie inside this one."""
+        height, width = other.values.shape
+        top, left = other.top - self.top, other.left - self.left
+        return self.values[top : top + height, left : left + width]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,50 +92,98 @@ class Entry:
         Pinned by a refinement that was made in it; None chooses by the prompts.
     prediction : Prediction, optional
         The newest delivered; may be of earlier prompts while a newer one is under way.
-    dismissed : tuple of (y, x)
-        Suggested places that the user does not want to be asked about again.
-    painted : Painted, optional
+    dismissed : tuple of Suggestion
+        What the user does not want to be asked again.
+    painted : Patch, optional
+        Pixels painted (1) or erased (-1) by hand; they win over predictions.
+    remembered : Patch, optional
+        The mask of a prediction that is not kept itself: loaded from a file, or of long ago.
     """
 
     prompts: Prompts = field(default_factory=Prompts)
     view: View | None = None
     prediction: Prediction | None = None
-    dismissed: tuple[tuple[float, float], ...] = ()
-    painted: Painted | None = None
+    dismissed: tuple[Suggestion, ...] = ()
+    painted: Patch | None = None
+    remembered: Patch | None = None
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing worth keeping."""
-        return self.prompts == Prompts() and self.prediction is None and self.painted is None
+        return self.prompts == Prompts() and all(v is None for v in (self.prediction, self.painted, self.remembered))
+
+    @property
+    def predicted(self) -> Patch | None:
+        """The predicted mask, without what was done by hand."""
+        if self.prediction is None:
+            return self.remembered
+        maps = self.prediction.maps
+        return Patch(maps.rows.start, maps.columns.start, maps.local_mask)
+
+    @property
+    def patches(self) -> tuple[Patch, ...]:
+        """What there is to be drawn."""
+        return tuple(p for p in (self.predicted, self.painted) if p is not None)
+
+    def local_mask(self) -> Patch | None:
+        """The predicted mask with what was painted and erased by hand; None when there is neither."""
+        predicted, painted = self.predicted, self.painted
+        mask = None if predicted is None else Patch(predicted.top, predicted.left, predicted.values.astype(np.int8))
+        if painted is not None:
+            mask = painted if mask is None else mask.under(painted)
+        return None if mask is None else Patch(mask.top, mask.left, mask.values > 0)
 
     def mask(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
-        """(H, W) bool: the predicted mask with what was painted and erased by hand."""
-        mask = np.zeros(shape, bool) if self.prediction is None else self.prediction.maps.mask
-        if self.painted is not None:
-            height, width = self.painted.values.shape
-            where = np.s_[self.painted.top : self.painted.top + height, self.painted.left : self.painted.left + width]
-            mask[where] |= self.painted.values > 0
-            mask[where] &= self.painted.values >= 0
-        return mask
+        """The same as an array of the slice's shape ``(H, W)``."""
+        full, local = np.zeros(shape, bool), self.local_mask()
+        if local is not None:
+            full[local.where] = local.values
+        return full
+
+    def looks_like(self, other: Entry) -> bool:
+        """Whether both draw the same pixels, as far as identity tells."""
+        masks = [e.remembered if e.prediction is None else e.prediction for e in (self, other)]
+        return self.painted is other.painted and masks[0] is masks[1]
 
     def open_suggestions(self) -> tuple[Suggestion, ...]:
         """Suggestions of the prediction, without those dismissed or answered."""
         if self.prediction is None:
             return ()
         radius = REPEAT_RADIUS * max(self.prediction.view.height, self.prediction.view.width)
-        known = [*self.dismissed, *((p.y, p.x) for p in self.prompts.points)]
-        return tuple(
-            s
-            for s in self.prediction.suggestions
-            if not (s.kind == "box" and s.box == self.prompts.box)
-            and all(np.hypot(s.y - y, s.x - x) > radius for y, x in known)
-        )
+        places = [(s.y, s.x) for s in self.dismissed if s.box is None] + [(p.y, p.x) for p in self.prompts.points]
+        boxes = [s.box for s in self.dismissed if s.box is not None]
 
-    def with_paint(self, edits: NDArray[np.int8]) -> Entry:
-        """The entry with newer edits (slice-sized, 0 leaves earlier ones) on top."""
-        if self.painted is not None:
-            edits = np.where(edits == 0, self.painted.on_slice(edits.shape), edits).astype(np.int8)
-        return replace(self, painted=Painted.of_slice(edits))
+        def is_open(s: Suggestion) -> bool:
+            if s.box is not None:
+                return s.box != self.prompts.box and all(s.box.iou(b) < REPEAT_OVERLAP for b in boxes)
+            return all(np.hypot(s.y - y, s.x - x) > radius for y, x in places)
+
+        return tuple(filter(is_open, self.prediction.suggestions))
+
+    def with_prompts(self, prompts: Prompts) -> Entry:
+        """The entry with other prompts: empty without any, without a mask when there is nothing to segment from."""
+        if prompts == Prompts():
+            return Entry()
+        view = self.view
+        if view is not None:
+            seen = view.box
+            inside = (seen.y0 <= p.y <= seen.y1 and seen.x0 <= p.x <= seen.x1 for p in prompts.points)
+            view = view if prompts.box == self.prompts.box and all(inside) else None
+        kept = replace(self, prompts=prompts, view=view)
+        return replace(kept, prediction=None, remembered=None) if prompts.is_empty else kept
+
+    def with_prediction(self, prediction: Prediction) -> Entry:
+        """The entry with a newer prediction."""
+        return replace(self, prediction=prediction, remembered=None)
+
+    def with_paint(self, edits: Patch) -> Entry:
+        """The entry with newer edits on top."""
+        return replace(self, painted=edits.trimmed() if self.painted is None else self.painted.under(edits))
+
+    def faded(self) -> Entry:
+        """The entry with its mask in place of the prediction, which takes a fraction of the memory."""
+        mask = None if self.predicted is None else self.predicted.trimmed()
+        return replace(self, prediction=None, remembered=mask)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,11 +212,20 @@ class State:
         merged = {k: e for k, e in {**self.entries, **changed}.items() if not e.is_empty}
         return replace(self, entries=MappingProxyType(merged))
 
+    def with_object(self, object_id: int) -> State:
+        """The state with prompts going to an object, existing or new."""
+        objects = self.objects if object_id in self.objects else (*self.objects, object_id)
+        return replace(self, objects=objects, object_id=object_id)
+
+    def without_object(self, object_id: int) -> State:
+        """The state without an object and all it had."""
+        objects = tuple(o for o in self.objects if o != object_id) or (1,)
+        current = self.object_id if self.object_id in objects else objects[-1]
+        entries = MappingProxyType({k: e for k, e in self.entries.items() if k.object_id != object_id})
+        return State(objects, current, entries)
+
     def changed_keys(self, other: State) -> set[Key]:
         """Keys whose entries differ between two states."""
+        if self.entries is other.entries:
+            return set()
         return {k for k in {*self.entries, *other.entries} if self.entries.get(k) is not other.entries.get(k)}
-
-    def rank(self, key: Key) -> tuple[int, int, int]:
-        """Sorting key: by slice, then by the object's order of creation; objects that are gone come last."""
-        order = self.objects.index(key.object_id) if key.object_id in self.objects else len(self.objects)
-        return key.plane, key.slice_index, order

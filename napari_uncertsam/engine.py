@@ -184,7 +184,7 @@ def image_features(model: Any, images: Tensor) -> list[Tensor]:
 
 
 @contextmanager
-def _memory_errors(what: str) -> Iterator[None]:
+def memory_errors(what: str) -> Iterator[None]:
     """Turn an out-of-memory error into a sentence; the session goes on."""
     try:
         yield
@@ -219,7 +219,7 @@ class Sam2Engine:
 
     def __init__(self, model: Any, name: str, sha256: str = "", device: str | None = None) -> None:
         self.device = choose_device(device)
-        with _memory_errors(f"load the model {name}"):
+        with memory_errors(f"load the model {name}"):
             self.model = model.to(self.device).eval()
         self.model.requires_grad_(False)
         self._name, self._sha256 = name, sha256
@@ -315,7 +315,7 @@ class Sam2Engine:
         """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
             raise InputError(f"The model embeds (H, W, 3) uint8 images, not {image.dtype} of shape {image.shape}.")
-        with _memory_errors(f"embed the image with {self.name}"):
+        with memory_errors(f"embed the image with {self.name}"):
             tensor = torch.as_tensor(np.array(image, order="C")).movedim(-1, 0)[None].to(self.device).float() / 255
             size = (self.resolution, self.resolution)
             resized = F.interpolate(tensor, size, mode="bilinear", align_corners=False, antialias=True)
@@ -345,7 +345,7 @@ class Sam2Engine:
         for index, prompt in enumerate(prompts):
             form = (2 * (prompt.box is not None) + len(prompt.points), prompt.mask is not None, prompt.box is None)
             forms.setdefault(form, []).append(index)
-        with _memory_errors(f"decode {len(prompts)} prompts with {self.name}"):
+        with memory_errors(f"decode {len(prompts)} prompts with {self.name}"):
             parts = [self._decode_group(embedding, [prompts[i] for i in indices]) for indices in forms.values()]
         order = torch.as_tensor(np.argsort(np.concatenate(list(forms.values()))))
         if len(parts) == 1:

@@ -19,18 +19,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_uncertsam.engine import Embedding, Engine
+from napari_uncertsam.engine import Embedding, Engine, memory_errors
 from napari_uncertsam.errors import Cancelled, InputError
 from napari_uncertsam.estimators import make_estimator
 from napari_uncertsam.estimators.base import Belief
+from napari_uncertsam.measure import areas, maps_on_slice, region_of_interest, suggestions_on_slice
 from napari_uncertsam.prediction import Maps, Prediction, RefinedPrediction, Request, Settings
-from napari_uncertsam.prompts import Box, Prompts, Suggestion
+from napari_uncertsam.prompts import Box, Prompts
 from napari_uncertsam.refinement.rounds import refine as refine_rounds
-from napari_uncertsam.suggestions.ugpa import box_means, suggest_points, uncertain_box
-from napari_uncertsam.uncertainty import sigmoid
-from napari_uncertsam.view import View
+from napari_uncertsam.view import LARGEST_SIDE, View
 from napari_uncertsam.volume import Volume
-from napari_uncertsam.zoom import coarse_views, enclosing, fill_score, object_box, touches_border
+from napari_uncertsam.zoom import coarse_views, enclosing, framing_score, object_box, touches_border
 
 __all__ = ["Maps", "Pipeline", "Prediction", "RefinedPrediction", "Request", "Settings"]
 
@@ -143,6 +142,10 @@ class Pipeline:
         if request.prompts.is_empty:
             raise InputError("There is nothing to segment from: draw a box or click a point inside the object.")
         prompts = request.prompts.clipped(*run.shape)
+        if prompts.mask is not None and request.view is None and request.settings.zoom:
+            raise InputError("A mask prompt needs the view that it belongs to; give one with the request.")
+        if request.view is not None and not request.view.meets(*run.shape):
+            raise InputError(f"{request.view} shows nothing of the {run.shape[0]} x {run.shape[1]} image.")
         run.progress("looking at the image", 0.1)
         view, belief = self._believe(run, prompts)
         return self._prediction(run, view, prompts, belief, start)
@@ -157,17 +160,19 @@ class Pipeline:
     ) -> RefinedPrediction:
         """Automatic rounds of UGPA (MedSAM-U) on a prediction; what is not verified is not kept.
 
-        Parameters and errors as for :meth:`predict`.
+        Parameters and errors as for :meth:`predict`. The user's own points are kept as they are; of what is added, the
+        part outside the image is left out.
         """
         request = prediction.request
         run = _Run(volume, request, cancelled or (lambda: False), progress or (lambda _stage, _fraction: None))
         start, settings, view = time.perf_counter(), request.settings, prediction.view
-        embedding = self._embed(run, view)
+        given = request.prompts.clipped(*run.shape)
+        embedding, decode = self._embed(run, view), time.perf_counter()
         run.progress("refining", 0.5)
         refinement = refine_rounds(
             self.engine,
             embedding,
-            view.prompts_to_view(request.prompts.clipped(*run.shape), self.engine.resolution),
+            view.prompts_to_view(given, self.engine.resolution),
             prediction.belief,
             make_estimator(settings.method),
             np.random.default_rng([settings.seed, 1]),
@@ -176,25 +181,36 @@ class Pipeline:
             cancelled=run.cancelled,
         )
         run.stop_if_cancelled()
-        run.timed("decode", start)
+        run.timed("decode", decode)
         if not any(r.accepted for r in refinement.rounds):
             return RefinedPrediction(prediction, prediction, refinement.rounds)
-        prompts = view.prompts_to_slice(refinement.prompts, self.engine.resolution).clipped(*run.shape)
-        run.request = replace(request, prompts=prompts, view=view)
+        prompts = self._adopted(run, view, given, refinement.prompts)
+        run.request = replace(request, prompts=prompts, view=view if settings.zoom else request.view)
         after = self._prediction(run, view, prompts, refinement.belief, start)
         return RefinedPrediction(prediction, after, refinement.rounds)
 
+    def _adopted(self, run: _Run, view: View, given: Prompts, refined: Prompts) -> Prompts:
+        """Prompts of a refinement on the slice: the user's points to the last digit, and what was added to them."""
+        on_slice = view.prompts_to_slice(refined, self.engine.resolution)
+        added = tuple(p for p in on_slice.points[len(given.points) :] if p.is_in(*run.shape))
+        box = on_slice.box
+        box = box.clip(*run.shape) if box is not None and box.meets(*run.shape) else given.box
+        return replace(on_slice, points=(*given.points, *added), box=box)
+
     def _embed(self, run: _Run, view: View) -> Embedding:
-        """Embedding of a view, from the cache when the same pixels were seen before."""
+        """Embedding of a view, from the cache when the same pixels were seen before.
+
+        A huge view is thinned out to what the model can tell apart; prompts stay in the view's own pixels.
+        """
         run.stop_if_cancelled()
-        start = time.perf_counter()
-        image = run.request.window.apply(view.crop(run.raw))
-        digest = hashlib.sha256(f"{self.engine.name}|{self.engine.sha256}|{image.shape}".encode())
+        start, shape = time.perf_counter(), (view.height, view.width)
+        image = run.request.window.apply(view.crop(run.raw, LARGEST_SIDE))
+        digest = hashlib.sha256(f"{self.engine.name}|{self.engine.sha256}|{image.shape}|{shape}".encode())
         digest.update(np.ascontiguousarray(image).data)
         key = digest.hexdigest()
         embedding = self.cache.get(key)
         if embedding is None:
-            embedding = self.engine.embed(image)
+            embedding = replace(self.engine.embed(image), shape=shape)
             self.cache.put(key, embedding)
         run.timed("embed", start)
         run.stop_if_cancelled()
@@ -218,53 +234,53 @@ class Pipeline:
             return view, self._estimate(run, view, prompts)
         box = prompts.box
         if box is None:
-            box = self._coarse_box(run, prompts)
+            coarse = self._coarse_box(run, prompts)
+            prompts = prompts.with_box(coarse)
+            box = coarse or self._surroundings(run, prompts)
         view = View.around(enclosing(box, prompts), height, width)
         belief = self._estimate(run, view, prompts)
         for _ in range(2):
             grown = view.grown(height, width)
-            if grown == view or not touches_border(belief, view, height, width):
+            if grown == view or not touches_border(belief.logits(), view, height, width):
                 break
             run.progress("zooming out", 0.6)
             view = grown
             belief = self._estimate(run, view, prompts)
         return view, belief
 
-    def _coarse_box(self, run: _Run, prompts: Prompts) -> Box:
-        """Box of a first mask from clicks, seen at several zooms; the one the model trusts most."""
+    def _coarse_box(self, run: _Run, prompts: Prompts) -> Box | None:
+        """Box of a first mask from clicks, seen at several zooms: the best framed one. None if there is no mask."""
         height, width = run.shape
-        best: tuple[float, Box] | None = None
+        found: list[tuple[float, Box]] = []
         for view in coarse_views(prompts, height, width, self.engine.resolution):
             embedding = self._embed(run, view)
             decoded = self.engine.decode(embedding, [view.prompts_to_view(prompts, self.engine.resolution)])
             logits = decoded.logits[0].float().cpu().numpy()
             box = object_box(logits, view, prompts)
             if box is not None:
-                score = float(decoded.iou[0]) * fill_score(box, view)
-                if best is None or score > best[0]:
-                    best = (score, box)
-        side = max(16, max(height, width) // 8)
+                score = framing_score(box, touches_border(logits, view, height, width), view)
+                found.append((score, box.clip(height, width)))
+        return max(found, key=lambda pair: pair[0])[1] if found else None
+
+    @staticmethod
+    def _surroundings(run: _Run, prompts: Prompts) -> Box:
+        """An eighth of the slice about the first positive click, where no mask was found."""
+        height, width = run.shape
         positive = next((p for p in prompts.points if p.positive), prompts.points[0])
-        fallback = View.centred(round(positive.y), round(positive.x), side, height, width).box
-        return best[1] if best else fallback.clip(height, width)
+        side = max(16, max(height, width) // 8)
+        return View.centred(round(positive.y), round(positive.x), side, height, width).box.clip(height, width)
 
     def _prediction(self, run: _Run, view: View, prompts: Prompts, belief: Belief, start: float) -> Prediction:
         """Measure a belief: maps on the slice, area with its interval, suggestions."""
         measure = time.perf_counter()
         run.progress("measuring", 0.9)
-        height, width = run.shape
-        logits = view.local_map(belief.logits(), height, width)
-        uncertainty = np.clip(view.local_map(belief.entropy(), height, width), 0, np.log(2))
-        rows, columns = view.inside(height, width)
-        maps = Maps((height, width), rows, columns, logits > 0, sigmoid(logits).astype(np.float32), uncertainty)
-        cell = view.height * view.width / belief.logits().size
-        low, high = belief.area_interval(0.9)
-        area = float(maps.local_mask.sum())
+        with memory_errors(f"map the {view.height} x {view.width} pixels around the object"):
+            maps = maps_on_slice(belief, view, run.shape)
+        area, interval = areas(belief, view, maps)
         suggestions = suggestions_on_slice(belief, view, prompts, run.request.settings, run.shape)
-        mean = float(uncertainty[_roi(maps, prompts)].mean())
+        mean = float(maps.local_uncertainty[region_of_interest(maps, prompts)].mean(dtype=np.float64))
         run.timed("measure", measure)
         seconds = {**run.seconds, "total": time.perf_counter() - start}
-        interval = (min(low * cell, area), max(high * cell, area))
         return Prediction(
             run.request, belief, view, maps, suggestions, mean, area, interval, seconds, self.record(run.request)
         )
@@ -287,69 +303,3 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _roi(maps: Maps, prompts: Prompts) -> tuple[slice, slice]:
-    """Local rows and columns around the object and its box, with a margin of a fifth."""
-    boxes = [prompts.box] if prompts.box is not None else []
-    if maps.local_mask.any():
-        local = Box.of_mask(maps.local_mask)
-        top, left = maps.rows.start, maps.columns.start
-        boxes.append(Box(local.y0 + top, local.x0 + left, local.y1 + top, local.x1 + left))
-    if not boxes:
-        return slice(None), slice(None)
-    union = boxes[0]
-    for box in boxes[1:]:
-        union = union.union(box)
-    union = union.expand(1.4)
-    bounds = []
-    for start, stop, low, high in (
-        (maps.rows.start, maps.rows.stop, union.y0, union.y1),
-        (maps.columns.start, maps.columns.stop, union.x0, union.x1),
-    ):
-        first = int(np.clip(np.floor(low) - start, 0, stop - start - 1))
-        last = int(np.clip(np.ceil(high) + 1 - start, first + 1, stop - start))
-        bounds.append(slice(first, last))
-    return bounds[0], bounds[1]
-
-
-def suggestions_on_slice(
-    belief: Belief, view: View, prompts: Prompts, settings: Settings, shape: tuple[int, int]
-) -> tuple[Suggestion, ...]:
-    """UGPA's top-K points and its box, in slice coordinates."""
-    entropy, probability = belief.entropy(), belief.probability()
-    grid, (height, width) = belief.shape, shape
-    known = [view.slice_to_grid(p.y, p.x, grid) for p in prompts.points]
-    out = []
-    for y, x, score, chance in suggest_points(entropy, probability, settings.n_suggestions, known=known):
-        sy, sx = view.point_to_slice(y, x, grid)
-        if -0.5 <= sy <= height - 0.5 and -0.5 <= sx <= width - 0.5:
-            out.append(Suggestion("point", sy, sx, score, chance))
-    box = suggested_box(belief, view, prompts, settings)
-    if box is not None:
-        score, chance = box_means(entropy, probability, box)
-        on_slice = view.box_to_slice(box, grid).clip(height, width)
-        out.append(Suggestion("box", *on_slice.centre, score, chance, on_slice))
-    return tuple(out)
-
-
-def suggested_box(belief: Belief, view: View, prompts: Prompts, settings: Settings) -> Box | None:
-    """UGPA's refined box in cells: around the uncertain edge of the object and its mask; None when all is certain."""
-    present, mask = None, belief.logits() > 0
-    if prompts.box is not None:
-        top, left = view.slice_to_grid(prompts.box.y0 - 0.5, prompts.box.x0 - 0.5, belief.shape)
-        bottom, right = view.slice_to_grid(prompts.box.y1 + 0.5, prompts.box.x1 + 0.5, belief.shape)
-        present = Box(top + 0.5, left + 0.5, bottom - 0.5, right - 0.5)
-    ugpa = settings.ugpa
-    box = uncertain_box(
-        belief.entropy(),
-        belief.probability(),
-        present,
-        threshold=ugpa.threshold,
-        components=ugpa.components,
-        floor=ugpa.floor,
-        dilation=ugpa.dilation,
-    )
-    if box is None or not mask.any() or ugpa.extent == "uncertain":
-        return box
-    return box.union(Box.of_mask(mask))

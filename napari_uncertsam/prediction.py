@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_uncertsam.errors import InputError
 from napari_uncertsam.estimators.base import Belief
 from napari_uncertsam.prompts import Prompts, Suggestion
 from napari_uncertsam.refinement.rounds import RECOMMENDED, Round, UgpaSettings
@@ -36,6 +37,11 @@ class Settings:
         How suggestions are drawn and the automatic round refines.
     rounds : int
         Automatic rounds per "Refine by uncertainty".
+
+    Raises
+    ------
+    InputError
+        If a number is negative.
     """
 
     model: str = "bundled"
@@ -45,6 +51,11 @@ class Settings:
     seed: int = 0
     ugpa: UgpaSettings = RECOMMENDED
     rounds: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("n_suggestions", "seed", "rounds"):
+            if getattr(self, name) < 0:
+                raise InputError(f"The setting {name} = {getattr(self, name)} is negative; give 0 or more.")
 
 
 @dataclass(frozen=True)
@@ -140,8 +151,6 @@ class Prediction:
         Area of the mask in slice pixels.
     area_interval : (float, float)
         90 % interval of the area in slice pixels.
-    predicted_iou : float
-        SAM's own estimate of its mask's quality.
     seconds : mapping
         "embed", "decode", "measure", "total".
     record : mapping
@@ -158,6 +167,18 @@ class Prediction:
     area_interval: tuple[float, float]
     seconds: Mapping[str, float]
     record: Mapping[str, Any]
+
+    @property
+    def predicted_iou(self) -> float | None:
+        """SAM's own estimate of its mask's quality, where it gives one."""
+        return self.belief.predicted_iou
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the maps and of the belief, in bytes."""
+        maps = self.maps
+        arrays = [maps.local_mask, maps.local_probability, maps.local_uncertainty, *vars(self.belief).values()]
+        return sum(a.nbytes for a in arrays if isinstance(a, np.ndarray))
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,6 +41,10 @@ class Point:
         object.__setattr__(self, "positive", bool(self.positive))
         _finite(y=self.y, x=self.x)
 
+    def is_in(self, height: int, width: int) -> bool:
+        """Whether the point lies on a pixel of a ``(height, width)`` image."""
+        return -0.5 <= self.y <= height - 0.5 and -0.5 <= self.x <= width - 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Box:
@@ -101,6 +105,10 @@ class Box:
         """Centre ``(y, x)``."""
         return (self.y0 + self.y1) / 2, (self.x0 + self.x1) / 2
 
+    def meets(self, height: int, width: int) -> bool:
+        """Whether any part of the box lies on a ``(height, width)`` image."""
+        return self.y1 >= -0.5 and self.x1 >= -0.5 and self.y0 <= height - 0.5 and self.x0 <= width - 0.5
+
     def clip(self, height: int, width: int) -> Box:
         """The part of the box inside a ``(height, width)`` image.
 
@@ -109,7 +117,7 @@ class Box:
         InputError
             If no part of the box is inside.
         """
-        if self.y1 < -0.5 or self.x1 < -0.5 or self.y0 > height - 0.5 or self.x0 > width - 0.5:
+        if not self.meets(height, width):
             raise InputError(
                 f"The box ({self.y0:g}, {self.x0:g}) to ({self.y1:g}, {self.x1:g}) lies outside the {height} x {width} "
                 "image; draw it over the object."
@@ -119,9 +127,9 @@ class Box:
         return Box(top, left, bottom, right)
 
     def expand(self, factor: float) -> Box:
-        """The box with its sides scaled by `factor` about its centre."""
+        """The box with its sides scaled by `factor` about its centre; it never gets smaller than a pixel."""
         cy, cx = self.centre
-        half_h, half_w = (self.height * factor - 1) / 2, (self.width * factor - 1) / 2
+        half_h, half_w = (max(n * factor - 1, 0.0) / 2 for n in (self.height, self.width))
         return Box(cy - half_h, cx - half_w, cy + half_h, cx + half_w)
 
     def union(self, other: Box) -> Box:
@@ -156,7 +164,7 @@ class MaskPrompt:
 
     def __post_init__(self) -> None:
         logits = np.array(self.logits, dtype=np.float32, order="C")
-        if logits.ndim != 2 or not np.isfinite(logits).all():
+        if logits.ndim != 2 or logits.size == 0 or not np.isfinite(logits).all():
             raise InputError(f"A mask prompt is a finite (h, w) array of logits, not one of shape {logits.shape}.")
         logits.setflags(write=False)
         object.__setattr__(self, "logits", logits)
@@ -184,7 +192,7 @@ class Prompts:
 
     @property
     def is_empty(self) -> bool:
-        """True when there is nothing to segment from: no box and no positive point."""
+        """True when there is nothing to segment from: no box, no positive point and no mask."""
         return self.box is None and self.mask is None and not any(p.positive for p in self.points)
 
     def with_point(self, point: Point) -> Prompts:
@@ -208,7 +216,7 @@ class Prompts:
             If a point, or the whole box, is outside the ``(height, width)`` image.
         """
         for point in self.points:
-            if not (-0.5 <= point.y <= height - 0.5 and -0.5 <= point.x <= width - 0.5):
+            if not point.is_in(height, width):
                 raise InputError(
                     f"The point ({point.y:g}, {point.x:g}) lies outside the {height} x {width} image; click on it."
                 )

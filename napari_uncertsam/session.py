@@ -7,7 +7,6 @@ is dropped.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,26 +16,32 @@ import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
 
-from napari_uncertsam.annotations import Entry, Key, State
+from napari_uncertsam.annotations import Entry, Key, Patch, State
 from napari_uncertsam.errors import InputError
-from napari_uncertsam.labelmap import LabelMap
-from napari_uncertsam.pipeline import Prediction, RefinedPrediction, Request, Settings
+from napari_uncertsam.prediction import Prediction, RefinedPrediction, Request, Settings
 from napari_uncertsam.prompts import Box, Point, Prompts, Suggestion
-from napari_uncertsam.volume import Volume, Window
+from napari_uncertsam.volume import Window
+from napari_uncertsam.workspace import Workspace
+
+__all__ = ["Prediction", "RefinedPrediction", "Request", "Session", "Settings"]
+
+#: Largest value of an object in the label map.
+LAST_OBJECT = int(np.iinfo(np.uint16).max)
 
 
-class Session:
-    """Annotation of one volume.
+class Session(Workspace):
+    """Annotation of one volume, changed by the user's verbs.
 
     Parameters
     ----------
     volume : Volume
-    settings : Settings
+    settings : Settings, optional
     window : Window, optional
         By default the one for the volume's modality.
 
     Examples
     --------
+    >>> from napari_uncertsam.volume import Volume
     >>> session = Session(Volume(np.zeros((32, 32), np.uint8)))
     >>> session.set_box(Box(8, 8, 20, 20))
     >>> session.request.prompts.box, session.can_undo
@@ -56,124 +61,38 @@ class Session:
     refined = Signal(object)  # RefinedPrediction
     message = Signal(str)
 
-    def __init__(self, volume: Volume, settings: Settings | None = None, window: Window | None = None) -> None:
-        self.volume = volume
-        self.settings = settings or Settings()
-        self.window = window or Window.for_volume(volume)
-        self.image_id = uuid.uuid4().hex
-        self.plane, self.slice_index = 0, volume.n_slices(0) // 2 if volume.ndim == 3 else 0
-        self._map = LabelMap(volume.shape)
-        self.last_refinement: RefinedPrediction | None = None
-        self._state = State()
-        self._undone: list[State] = []
-        self._done: list[State] = []
-
-    # --- what there is -------------------------------------------------------------------------------------------
-
-    @property
-    def labels(self) -> NDArray[np.uint16]:
-        """Label map of the volume's shape, 0 for the background. Changes in place; not to be written to."""
-        return self._map.labels
-
-    @property
-    def objects(self) -> tuple[int, ...]:
-        """Values of the objects in the label map, in order of creation."""
-        return self._state.objects
-
-    @property
-    def object_id(self) -> int:
-        """The object that prompts go to."""
-        return self._state.object_id
-
-    @property
-    def key(self) -> Key:
-        """The current object on the current slice."""
-        return Key(self.plane, self.slice_index, self.object_id)
-
-    @property
-    def entries(self) -> Mapping[Key, Entry]:
-        """All entries that are not empty."""
-        return self._state.entries
-
-    @property
-    def entry(self) -> Entry:
-        """What there is of the current object on the current slice."""
-        return self._state.entry(self.key)
-
-    @property
-    def prompts(self) -> Prompts:
-        """Prompts of the current object on the current slice."""
-        return self.entry.prompts
-
-    @property
-    def prediction(self) -> Prediction | None:
-        """Newest prediction of the current object on the current slice."""
-        return self.entry.prediction
-
-    @property
-    def is_current(self) -> bool:
-        """Whether the prediction answers the present prompts and settings."""
-        return self.prediction is not None and self.prediction.request == self.request
-
-    @property
-    def suggestions(self) -> tuple[Suggestion, ...]:
-        """Suggestions of the prediction, without those dismissed or answered."""
-        return self.entry.open_suggestions()
-
-    @property
-    def can_undo(self) -> bool:
-        """Whether there is something to undo."""
-        return bool(self._done)
-
-    @property
-    def can_redo(self) -> bool:
-        """Whether there is something to redo."""
-        return bool(self._undone)
-
-    @property
-    def request(self) -> Request | None:
-        """What should be predicted for the current object and slice; None without a box or a positive point."""
-        return self._request(self.key)
-
-    def _request(self, key: Key) -> Request | None:
-        entry = self._state.entry(key)
-        if entry.prompts.is_empty:
-            return None
-        where = (self.image_id, key.plane, key.slice_index, self.window, entry.view, key.object_id)
-        return Request(*where, entry.prompts, self.settings)
-
-    def probability_slice(self) -> NDArray[np.float32] | None:
-        """Probability map (H, W) of the current object on the current slice, None without a prediction."""
-        return None if self.prediction is None else self.prediction.maps.probability
-
-    def uncertainty_slice(self) -> NDArray[np.float32] | None:
-        """Uncertainty map (H, W) in nats of the current object on the current slice, None without a prediction."""
-        return None if self.prediction is None else self.prediction.maps.uncertainty
-
     # --- where the user is ---------------------------------------------------------------------------------------
 
     def go_to(self, plane: int, index: int) -> None:
-        """Show another slice; not a step of the history."""
-        index = int(index)
-        if not 0 <= index < self.volume.n_slices(plane):
-            raise InputError(
-                f"There is no slice {index} in plane {plane}; it has {self.volume.n_slices(plane)} slices."
-            )
+        """Show another slice; not a step of the history.
+
+        Raises
+        ------
+        InputError
+            If there is no such slice.
+        """
+        plane, index = self._checked_slice(plane, index)
         if (plane, index) != (self.plane, self.slice_index):
             self.plane, self.slice_index = plane, index
             self._tell()
+            self._ask()
 
     def select_object(self, object_id: int) -> None:
-        """Let prompts go to another object, existing or new; not a step of the history."""
+        """Let prompts go to another object, existing or new; not a step of the history.
+
+        Raises
+        ------
+        InputError
+            If the number does not fit into the label map.
+        """
         object_id = int(object_id)
-        if not 1 <= object_id <= np.iinfo(np.uint16).max:
-            raise InputError(f"Objects are numbered from 1 to {np.iinfo(np.uint16).max}, not {object_id}.")
-        if object_id == self.object_id:
-            return
-        objects = self.objects if object_id in self.objects else (*self.objects, object_id)
-        self._state = replace(self._state, objects=objects, object_id=object_id)
-        self.objects_changed.emit()
-        self._tell()
+        if not 1 <= object_id <= LAST_OBJECT:
+            raise InputError(f"Objects are numbered from 1 to {LAST_OBJECT}, not {object_id}.")
+        if object_id != self.object_id:
+            self._history.amend(self._state.with_object(object_id))
+            self.objects_changed.emit()
+            self._tell()
+            self._ask()
 
     def new_object(self) -> int:
         """Start the next object and return its number."""
@@ -204,16 +123,8 @@ class Session:
             If a prompt lies outside the slice; nothing is changed then.
         """
         prompts = prompts.clipped(*self.volume.plane_shape(self.plane))
-        entry = self.entry
-        if prompts == entry.prompts:
-            return
-        if prompts == Prompts():
-            changed = Entry()
-        else:
-            moved = prompts.box != entry.prompts.box
-            kept = None if prompts.is_empty else entry.prediction
-            changed = replace(entry, prompts=prompts, view=None if moved else entry.view, prediction=kept)
-        self._change({self.key: changed})
+        if prompts != self.prompts:
+            self._change({self.key: self.entry.with_prompts(prompts)})
 
     def set_box(self, box: Box | None) -> None:
         """Draw (or remove) the box of the current object."""
@@ -236,12 +147,10 @@ class Session:
             self._change({self.key: Entry()})
 
     def delete_object(self, object_id: int) -> None:
-        """Remove an object from all slices."""
-        changed = {k: Entry() for k in self.entries if k.object_id == object_id}
-        objects = tuple(o for o in self.objects if o != object_id) or (1,)
-        current = self.object_id if self.object_id in objects else objects[-1]
-        self._change(changed, replace(self._state, objects=objects, object_id=current))
-        self.objects_changed.emit()
+        """Remove an object from all slices; deleting one that does not exist does nothing."""
+        left = self._state.without_object(object_id)
+        if left.objects != self.objects or left.changed_keys(self._state):
+            self._change({}, left)
 
     def answer(self, suggestion: Suggestion, inside: bool) -> None:
         """Accept a suggestion: a point as inside or outside; a box as the object's (or, outside, as not)."""
@@ -253,8 +162,9 @@ class Session:
             self.dismiss(suggestion)
 
     def dismiss(self, suggestion: Suggestion) -> None:
-        """Do not ask about this place again."""
-        self._change({self.key: replace(self.entry, dismissed=(*self.entry.dismissed, (suggestion.y, suggestion.x)))})
+        """Do not ask this again."""
+        if suggestion not in self.entry.dismissed:
+            self._change({self.key: replace(self.entry, dismissed=(*self.entry.dismissed, suggestion))})
 
     def paint(self, plane: int, index: int, new_labels: NDArray[Any]) -> None:
         """Take over pixels painted or erased by hand; they win over predictions until the prompts are cleared.
@@ -264,42 +174,46 @@ class Session:
         plane, index : int
         new_labels : (H, W) integer
             The slice of the label map as painted.
+
+        Raises
+        ------
+        InputError
+            If there is no such slice, or the labels do not fit it; nothing is changed then.
         """
-        edits = self._map.edits(plane, index, np.asarray(new_labels))
-        keys = {Key(plane, index, object_id): edit for object_id, edit in edits.items()}
-        changed = {key: self._state.entry(key).with_paint(edit) for key, edit in keys.items()}
-        if changed:
-            added = tuple(k.object_id for k in changed if k.object_id not in self.objects)
-            self._change(changed, replace(self._state, objects=self.objects + added), ask=False)
-            if added:
-                self.objects_changed.emit()
+        plane, index = self._checked_slice(plane, index)
+        painted = self._map.touched(plane, index, np.asarray(new_labels))
+        if painted is not None:
+            self._paint(plane, index, painted)
 
     def take_overlap(self) -> int:
         """Give the current object all pixels of its mask, also those of others; returns how many changed hands."""
-        shape = self.volume.plane_shape(self.plane)
-        claimed, labels = self.entry.mask(shape), self._map.slice(self.plane, self.slice_index)
-        taken = claimed & (labels != self.object_id)
-        if taken.any():
-            self.paint(self.plane, self.slice_index, np.where(claimed, self.object_id, labels))
-        return int(taken.sum())
+        mask = self.entry.local_mask()
+        if mask is None:
+            return 0
+        labels = self._map.slice(self.plane, self.slice_index)[mask.where]
+        taken = int((mask.values & (labels != self.object_id)).sum())
+        if taken:
+            values = np.where(mask.values, np.uint16(self.object_id), labels)
+            self._paint(self.plane, self.slice_index, Patch(mask.top, mask.left, values))
+        return taken
 
     def undo(self) -> None:
         """Go back one step; any number of times."""
-        self._travel(self._done, self._undone)
+        self._travel(back=True)
 
     def redo(self) -> None:
         """Take back an undo."""
-        self._travel(self._undone, self._done)
+        self._travel(back=False)
 
     # --- predictions ---------------------------------------------------------------------------------------------
 
     def deliver(self, prediction: Prediction) -> bool:
         """Take a prediction; False (and nothing happens) when its request is no longer current."""
-        request = prediction.request
-        key = Key.of(request)
-        if self._request(key) != request:
+        key, before = Key.of(prediction.request), self._state
+        if self._request(key) != prediction.request:
             return False
-        self._replace({key: replace(self._state.entry(key), prediction=prediction)})
+        self._history.amend(before.with_entries({key: before.entry(key).with_prediction(prediction)}))
+        self._show(before)
         self._tell_overlap(key)
         return True
 
@@ -325,61 +239,79 @@ class Session:
         self.last_refinement = refined
         if refined.accepted:
             after = refined.prediction
-            changed = replace(entry, prompts=after.request.prompts, view=after.request.view, prediction=after)
+            changed = replace(entry, prompts=after.request.prompts, view=after.request.view).with_prediction(after)
             self._change({key: changed}, ask=False)
             self._tell_overlap(key)
         self.refined.emit(refined)
         return True
 
+    # --- files ---------------------------------------------------------------------------------------------------
+
+    def load(self, path: str | Path) -> None:
+        """Take up work from a session file, as one step of the history.
+
+        Raises
+        ------
+        InputError
+            If it cannot be read, is damaged, or is of another image; nothing is changed then.
+        """
+        from napari_uncertsam.session_file import read_session, restore_session
+
+        restore_session(self, read_session(Path(path)))
+
     def restore(self, state: State, window: Window, settings: Settings, plane: int, index: int) -> None:
         """Take up saved work as one step of the history; see :func:`napari_uncertsam.session_file.restore_session`."""
         self.window, self.settings = window, settings
-        self._change({}, state, ask=False)
-        self.plane, self.slice_index = plane, index
-        self.objects_changed.emit()
-        self._tell()
+        self.plane, self.slice_index = self._checked_slice(plane, index)
+        self._change({}, state)
 
     # --- inside --------------------------------------------------------------------------------------------------
 
+    def _checked_slice(self, plane: int, index: int) -> tuple[int, int]:
+        plane, index = int(plane), int(index)
+        count = self.volume.n_slices(plane)
+        if not 0 <= index < count:
+            raise InputError(f"There is no slice {index} in plane {plane}; choose one from 0 to {count - 1}.")
+        return plane, index
+
+    def _paint(self, plane: int, index: int, painted: Patch) -> None:
+        changed = self._map.paint(self._state, plane, index, painted)
+        added = tuple(sorted({key.object_id for key in changed} - {*self.objects}))
+        self._change(changed, replace(self._state, objects=self.objects + added), ask=False)
+
     def _change(self, entries: Mapping[Key, Entry], state: State | None = None, ask: bool = True) -> None:
         """One step of the history."""
-        self._done.append(self._state)
-        self._undone.clear()
-        self._replace(entries, state)
+        before = self._state
+        self._history.step((state or before).with_entries(entries))
+        self._show(before)
         self.history_changed.emit()
         if ask:
             self._ask()
 
-    def _replace(self, entries: Mapping[Key, Entry], state: State | None = None) -> None:
-        """Change entries within the present step of the history."""
+    def _travel(self, back: bool) -> None:
         before = self._state
-        self._state = (state or before).with_entries(entries)
-        self._show(before)
-
-    def _travel(self, source: list[State], target: list[State]) -> None:
-        if not source:
+        if not (self._history.undo() if back else self._history.redo()):
             return
-        before = self._state
-        target.append(before)
-        self._state = source.pop()
         self._show(before)
-        if before.objects != self.objects or before.object_id != self.object_id:
-            self.objects_changed.emit()
         self.history_changed.emit()
+        elsewhere = {(k.plane, k.slice_index) for k in before.changed_keys(self._state)}
+        if elsewhere and (self.plane, self.slice_index) not in elsewhere:
+            places = ", ".join(f"slice {index} of plane {plane}" for plane, index in sorted(elsewhere))
+            self.message.emit(f"{'Undone' if back else 'Redone'} on {places}.")
         self._ask()
 
     def _show(self, before: State) -> None:
         """Bring the label map and the listeners up to date after the state changed from `before`."""
         for plane, index in self._map.update(before, self._state):
             self.labels_changed.emit(plane, index)
-        self._tell(ask=False)
+        if before.objects != self.objects or before.object_id != self.object_id:
+            self.objects_changed.emit()
+        self._tell()
 
-    def _tell(self, ask: bool = True) -> None:
+    def _tell(self) -> None:
         self.prompts_changed.emit()
         self.prediction_changed.emit()
         self.suggestions_changed.emit()
-        if ask:
-            self._ask()
 
     def _tell_overlap(self, key: Key) -> None:
         others = self._map.withheld(self._state, key)
@@ -394,17 +326,3 @@ class Session:
         request = self.request
         if request is not None and not self.is_current:
             self.requested.emit(request)
-
-    def summary(self) -> dict[str, Any]:
-        """What is known about the current object on the current slice, as plain values for JSON."""
-        from napari_uncertsam.summary import summarise
-
-        if self.prediction is None:
-            raise InputError("There is no prediction to describe yet.")
-        return summarise(self.prediction, self.last_refinement, self.volume)
-
-    def save(self, folder: str | Path, *, overwrite: bool = False) -> list[Path]:
-        """Write masks, maps, prompts and a summary; see :func:`napari_uncertsam.session_file.save_session`."""
-        from napari_uncertsam.session_file import save_session
-
-        return save_session(self, Path(folder), overwrite=overwrite)

@@ -1,13 +1,14 @@
 """Saving a session: masks and maps as images, and a file from which the work can be taken up again.
 
-The session file holds what the user gave (prompts, answers, painted pixels, settings), not what the model made of it:
-predictions are computed again when it is opened.
+The session file holds what the user gave (prompts, answers, painted pixels, settings) and the masks that came of it.
+Maps are not in it: predictions are computed again as slices are visited, and until then the masks stand.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_uncertsam.annotations import Entry, Key, Painted, State
+from napari_uncertsam.annotations import Entry, Key, Patch, State
 from napari_uncertsam.errors import InputError
 from napari_uncertsam.io import (
     atomic,
@@ -27,17 +28,23 @@ from napari_uncertsam.io import (
     write_map,
     write_mask,
 )
+from napari_uncertsam.prediction import Settings
+from napari_uncertsam.prompts import Box, Suggestion
+from napari_uncertsam.refinement.settings import UgpaSettings
+from napari_uncertsam.summary import suggestion_to_dict
 from napari_uncertsam.view import View
-from napari_uncertsam.volume import Window
+from napari_uncertsam.volume import Volume, Window
+from napari_uncertsam.workspace import Workspace
 
 if TYPE_CHECKING:
     from napari_uncertsam.session import Session
 
+FORMAT = "napari-uncertsam session"
 VERSION = 1
 SESSION_FILE = "session.json"
 
 
-def save_session(session: Session, folder: Path, *, overwrite: bool = False) -> list[Path]:
+def save_session(session: Workspace, folder: Path, *, overwrite: bool = False) -> list[Path]:
     """Write ``mask``, ``probability``, ``uncertainty``, ``summary.json`` and ``session.json`` into a folder.
 
     Masks hold all objects on all slices; maps those of the current object on the current slice, in the geometry of the
@@ -45,7 +52,8 @@ def save_session(session: Session, folder: Path, *, overwrite: bool = False) -> 
 
     Parameters
     ----------
-    session : Session
+    session : Workspace
+        The session, or a snapshot of it.
     folder : Path
         Made if it is not there.
     overwrite : bool
@@ -68,13 +76,13 @@ def save_session(session: Session, folder: Path, *, overwrite: bool = False) -> 
     if prediction is not None:
         documents[folder / "summary.json"] = session.summary()
     wanted = [mask, *(maps.values() if prediction is not None else ()), *documents]
-    existing = [p.name for p in wanted if p.exists()]
-    if existing and not overwrite:
-        raise InputError(f"{', '.join(existing)} in {folder} would be overwritten; choose another folder or allow it.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        existing = [p.name for p in wanted if p.exists()]
     except OSError as error:
-        raise InputError(f"The folder {folder} cannot be made ({error.strerror}); choose another.") from error
+        raise InputError(f"The folder {folder} cannot be used ({error.strerror}); choose another.") from error
+    if existing and not overwrite:
+        raise InputError(f"{', '.join(existing)} in {folder} would be overwritten; choose another folder or allow it.")
     write_mask(mask, session.labels, volume, overwrite=overwrite)
     if prediction is not None:
         for name, path in maps.items():
@@ -92,14 +100,14 @@ def write_json(path: Path, document: Mapping[str, Any], *, overwrite: bool = Fal
     return path
 
 
-def session_to_dict(session: Session) -> dict[str, Any]:
-    """The user's part of a session in plain values."""
+def session_to_dict(session: Workspace) -> dict[str, Any]:
+    """What a session is taken up again from, in plain values."""
     return {
-        "format": "napari-uncertsam session",
+        "format": FORMAT,
         "version": VERSION,
         "image": {"name": session.volume.name, "shape": list(session.volume.shape)},
         "window": asdict(session.window),
-        "settings": {"model": session.settings.model, "method": session.settings.method, "seed": session.settings.seed},
+        "settings": asdict(session.settings),
         "plane": session.plane,
         "slice": session.slice_index,
         "object": session.object_id,
@@ -117,21 +125,21 @@ def restore_session(session: Session, document: Mapping[str, Any]) -> None:
         If the document is damaged, of a newer version, or of an image of another shape; nothing is changed then.
     """
     try:
-        if document["format"] != "napari-uncertsam session" or document["version"] > VERSION:
+        if document["format"] != FORMAT:
+            raise InputError(f"This is not a session file of napari-uncertsam but {document['format']!r}.")
+        if document["version"] > VERSION:
             raise InputError("This session file was written by a newer version of napari-uncertsam; update it first.")
         if tuple(document["image"]["shape"]) != session.volume.shape:
             raise InputError(
                 f"The session is of an image of shape {tuple(document['image']['shape'])}, this one has "
                 f"{session.volume.shape}; open the image that was annotated."
             )
-        entries = dict(_entry_from_dict(e) for e in document["entries"])
-        objects = tuple(int(v) for v in document["objects"]) or (1,)
-        state = State(objects, int(document["object"])).with_entries(entries)
-        window, settings = Window(**document["window"]), replace(session.settings, **document["settings"])
-        place = (int(document["plane"]), int(document["slice"]))
-    except (KeyError, TypeError, ValueError, zlib.error) as error:
-        if isinstance(error, InputError):
-            raise
+        state = _state_from_dict(document, session.volume)
+        window, settings = Window(**document["window"]), _settings_from_dict(document["settings"], session.settings)
+        place = _checked_slice(session.volume, document["plane"], document["slice"])
+    except InputError:
+        raise
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError, zlib.error) as error:
         raise InputError(f"The session file is damaged ({type(error).__name__}: {error}).") from error
     session.restore(state, window, settings, *place)
 
@@ -148,38 +156,116 @@ def read_session(path: Path) -> dict[str, Any]:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"The session file {path} cannot be read ({error.strerror}).") from error
-    except ValueError as error:
-        raise InputError(f"{path.name} is not a session file: {error}.") from error
-    if not isinstance(document, dict):
-        raise InputError(f"{path.name} is not a session file.")
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path.name} is not a session file: it is no valid JSON.") from error
+    if not isinstance(document, dict) or "format" not in document:
+        raise InputError(f"{path.name} is not a session file: it does not say what it is.")
     return document
 
 
+def _state_from_dict(document: Mapping[str, Any], volume: Volume) -> State:
+    objects = tuple(_object_id(v) for v in document["objects"])
+    entries = dict(_entry_from_dict(e, volume) for e in document["entries"])
+    used = {_object_id(document["object"]), *(key.object_id for key in entries)}
+    if len(set(objects)) != len(objects) or not used <= set(objects):
+        raise ValueError("the list of objects does not fit the entries")
+    return State(objects, document["object"]).with_entries(entries)
+
+
+def _settings_from_dict(document: Mapping[str, Any], present: Settings) -> Settings:
+    """Settings of a file; those that it does not name stay as they are."""
+    changes = dict(document)
+    if "ugpa" in changes:
+        guard = changes["ugpa"]["guard"]
+        changes["ugpa"] = UgpaSettings(**{**changes["ugpa"], "guard": None if guard is None else tuple(guard)})
+    for name, value in changes.items():
+        if type(value) is not type(getattr(present, name)):
+            raise TypeError(f"the setting {name} is {value!r}")
+    return replace(present, **changes)
+
+
+def _checked_slice(volume: Volume, plane: object, index: object) -> tuple[int, int]:
+    plane, index = _integer(plane), _integer(index)
+    if not 0 <= index < volume.n_slices(plane):
+        raise ValueError(f"there is no slice {index} in plane {plane}")
+    return plane, index
+
+
+def _integer(value: object) -> int:
+    # int() would take 1.5, "1" and True as well.
+    if type(value) is not int:
+        raise TypeError(f"{value!r} is no integer")
+    return value
+
+
+def _object_id(value: object) -> int:
+    if not 1 <= _integer(value) <= np.iinfo(np.uint16).max:
+        raise ValueError(f"{value!r} is no number of an object")
+    return _integer(value)
+
+
 def _entry_to_dict(key: Key, entry: Entry) -> dict[str, Any]:
-    painted = entry.painted
     return {
         **asdict(key),
         "prompts": prompts_to_dict(entry.prompts),
         "view": None if entry.view is None else asdict(entry.view),
-        "dismissed": [list(place) for place in entry.dismissed],
-        "painted": None
-        if painted is None
-        else {
-            "top": painted.top,
-            "left": painted.left,
-            "shape": list(painted.values.shape),
-            "zlib": base64.b64encode(zlib.compress(painted.values.tobytes())).decode(),
-        },
+        "dismissed": [suggestion_to_dict(s) for s in entry.dismissed],
+        "painted": _patch_to_dict(entry.painted),
+        "mask": _patch_to_dict(entry.predicted),
     }
 
 
-def _entry_from_dict(document: Mapping[str, Any]) -> tuple[Key, Entry]:
-    key = Key(int(document["plane"]), int(document["slice_index"]), int(document["object_id"]))
+def _entry_from_dict(document: Mapping[str, Any], volume: Volume) -> tuple[Key, Entry]:
+    place = _checked_slice(volume, document["plane"], document["slice_index"])
+    shape = volume.plane_shape(place[0])
     view = None if document["view"] is None else View(**document["view"])
-    dismissed = tuple((float(y), float(x)) for y, x in document["dismissed"])
-    painted = None
-    if document["painted"] is not None:
-        stored = document["painted"]
-        values = np.frombuffer(zlib.decompress(base64.b64decode(stored["zlib"])), np.int8).reshape(stored["shape"])
-        painted = Painted(int(stored["top"]), int(stored["left"]), values)
-    return key, Entry(prompts_from_dict(document["prompts"]), view, None, dismissed, painted)
+    if view is not None and (max(view.height, view.width) > 2 * max(shape) or not view.meets(*shape)):
+        raise ValueError(f"the view {view} does not fit the image")
+    entry = Entry(
+        prompts_from_dict(document["prompts"]).clipped(*shape),
+        view,
+        None,
+        tuple(_suggestion_from_dict(s) for s in document["dismissed"]),
+        _patch_from_dict(document["painted"], shape, np.int8),
+        _patch_from_dict(document["mask"], shape, np.bool_),
+    )
+    return Key(*place, _object_id(document["object_id"])), entry
+
+
+def _suggestion_from_dict(document: Mapping[str, Any]) -> Suggestion:
+    y, x, score, probability = (float(document[name]) for name in ("y", "x", "score", "probability"))
+    box = Box(*document["box"]) if "box" in document else None
+    if document["kind"] != ("point" if box is None else "box") or not math.isfinite(y + x + score + probability):
+        raise ValueError(f"{document} is no suggestion")
+    return Suggestion(document["kind"], y, x, score, probability, box)
+
+
+def _patch_to_dict(patch: Patch | None) -> dict[str, Any] | None:
+    """A patch with its values compressed, masks as bits."""
+    trimmed = None if patch is None else patch.trimmed()
+    if trimmed is None:
+        return None
+    values = trimmed.values
+    packed = np.packbits(values) if values.dtype == np.bool_ else values
+    text = base64.b64encode(zlib.compress(packed.tobytes(), 1)).decode()
+    return {"top": trimmed.top, "left": trimmed.left, "shape": list(values.shape), "zlib": text}
+
+
+def _patch_from_dict(
+    document: Mapping[str, Any] | None, shape: tuple[int, int], kind: type[np.generic]
+) -> Patch | None:
+    if document is None:
+        return None
+    top, left = _integer(document["top"]), _integer(document["left"])
+    height, width = (_integer(n) for n in document["shape"])
+    if min(top, left) < 0 or min(height, width) < 1 or top + height > shape[0] or left + width > shape[1]:
+        raise ValueError("pixels lie outside of the slice")
+    size = (height * width + 7) // 8 if kind is np.bool_ else height * width
+    # A limit, because a few damaged bytes can unfold into gigabytes.
+    stored = zlib.decompressobj().decompress(base64.b64decode(document["zlib"], validate=True), size + 1)
+    values: np.ndarray[Any, Any] = np.frombuffer(stored, np.uint8 if kind is np.bool_ else np.int8)
+    if values.size != size or (kind is np.int8 and not np.isin(values, (-1, 0, 1)).all()):
+        raise ValueError("pixels are missing or have no meaning")
+    if kind is np.bool_:
+        values = np.unpackbits(values, count=height * width).view(np.bool_)
+    return Patch(top, left, values.reshape(height, width)).trimmed()

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from napari_uncertsam.io import prompts_to_dict
-from napari_uncertsam.pipeline import Prediction, RefinedPrediction
+from napari_uncertsam.prediction import Prediction, RefinedPrediction
 from napari_uncertsam.prompts import Suggestion
 from napari_uncertsam.refinement.rounds import Round
 from napari_uncertsam.volume import Volume
@@ -20,7 +20,7 @@ def summarise(prediction: Prediction, refined: RefinedPrediction | None, volume:
     ----------
     prediction : Prediction
     refined : RefinedPrediction, optional
-        Its rounds are reported when it led to, or was refused for, this prediction.
+        Its rounds are reported when it led to, or was refused for, this prediction; not when it was undone.
     volume : Volume
         Gives the size of a pixel.
 
@@ -33,7 +33,7 @@ def summarise(prediction: Prediction, refined: RefinedPrediction | None, volume:
     """
     request = prediction.request
     height_mm, width_mm = volume.plane_spacing(request.plane)
-    rounds = refined.rounds if refined and prediction in (refined.before, refined.prediction) else ()
+    rounds = refined.rounds if refined is not None and prediction is refined.prediction else ()
     return {
         **prediction.record,
         "image": volume.name,

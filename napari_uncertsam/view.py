@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,8 @@ from napari_uncertsam.prompts import Box, Point, Prompts
 ZOOM = 1.6
 #: A view is never smaller than this many pixels: below it, interpolation invents what the model sees.
 SMALLEST_SIDE = 16
+#: A larger crop is thinned out to this many pixels a side before it goes to the model, which reduces it anyway.
+LARGEST_SIDE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,11 @@ class View:
     height, width : int
         Size in pixels, at least 1.
 
+    Raises
+    ------
+    InputError
+        If the view is empty.
+
     Examples
     --------
     >>> View.around(Box(100, 100, 139, 119), 512, 512)
@@ -39,6 +47,12 @@ class View:
     left: int
     height: int
     width: int
+
+    def __post_init__(self) -> None:
+        for name in ("top", "left", "height", "width"):
+            object.__setattr__(self, name, operator.index(getattr(self, name)))
+        if self.height < 1 or self.width < 1:
+            raise InputError(f"A view of {self.height} x {self.width} pixels shows nothing; it needs at least one.")
 
     @classmethod
     def whole(cls, height: int, width: int) -> View:
@@ -54,8 +68,7 @@ class View:
         """
         wanted = max(zoom * max(box.height, box.width), SMALLEST_SIDE)
         side = math.ceil(2 ** (math.ceil(4 * math.log2(wanted) - 1e-9) / 4) - 1e-9)
-        if side >= max(height, width):
-            side = max(height, width)
+        side = min(side, max(height, width))
         step = max(1, side // 12)
         cy, cx = (round(c / step) * step for c in box.centre)
         return cls(_place(cy - side // 2, side, height), _place(cx - side // 2, side, width), side, side)
@@ -73,27 +86,47 @@ class View:
         """The pixels of the view as a box."""
         return Box(self.top, self.left, self.top + self.height - 1, self.left + self.width - 1)
 
+    def meets(self, height: int, width: int) -> bool:
+        """Whether the view shows any pixel of a ``(height, width)`` slice."""
+        return self.top < height and self.left < width and self.top + self.height > 0 and self.left + self.width > 0
+
     def grown(self, height: int, width: int, factor: float = 1.5) -> View:
         """A larger view about the same centre, at most the square that holds the whole image."""
         side = math.ceil(max(self.height, self.width) * factor)
         cy, cx = self.top + self.height / 2, self.left + self.width / 2
         return View.centred(cy, cx, side, height, width)
 
-    def crop(self, image: NDArray[Any]) -> NDArray[Any]:
-        """Pixels of an ``(H, W)`` or ``(H, W, 3)`` slice in the view; beyond the border the edge is repeated."""
-        rows = np.clip(np.arange(self.top, self.top + self.height), 0, image.shape[0] - 1)
-        columns = np.clip(np.arange(self.left, self.left + self.width), 0, image.shape[1] - 1)
-        inside = rows[0] <= self.top and rows[-1] - rows[0] + 1 == self.height
-        if inside and columns[-1] - columns[0] + 1 == self.width:
-            return image[self.top : self.top + self.height, self.left : self.left + self.width]
-        return image[rows[:, None], columns]
+    def crop(self, image: NDArray[Any], largest: int | None = None) -> NDArray[Any]:
+        """Pixels of an ``(H, W)`` or ``(H, W, 3)`` slice in the view; beyond the border the edge is repeated.
+
+        Parameters
+        ----------
+        image : (H, W) or (H, W, 3)
+        largest : int, optional
+            A longer side is thinned out to this many pixels, evenly spaced.
+
+        Returns
+        -------
+        array
+            May share memory with `image`.
+        """
+        rows, columns = _samples(self.top, self.height, largest), _samples(self.left, self.width, largest)
+        whole = rows.size == self.height and columns.size == self.width
+        if whole and self.inside(*image.shape[:2]) == self._span:
+            return image[self._span]
+        return image[np.clip(rows, 0, image.shape[0] - 1)[:, None], np.clip(columns, 0, image.shape[1] - 1)]
+
+    @property
+    def _span(self) -> tuple[slice, slice]:
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
     def prompts_to_view(self, prompts: Prompts, resolution: int) -> Prompts:
         """Prompts of the slice in the frame of the crop that the engine embeds.
 
         SAM 2 scales index coordinates by ``resolution / size`` and adds half a model pixel, which puts a point at the
         upper left corner of its pixel when the crop is enlarged. Points are moved to the pixel's centre and boxes so
-        that they cover their border pixels whole. The mask prompt is already in the view's frame.
+        that they cover their border pixels whole, and at least one pixel of the model. The mask prompt is already in
+        the view's frame.
 
         Parameters
         ----------
@@ -107,7 +140,11 @@ class View:
         )
         box = prompts.box
         if box is not None:
-            box = Box(box.y0 - self.top, box.x0 - self.left, box.y1 - self.top + 1 - sy, box.x1 - self.left + 1 - sx)
+            (y0, y1), (x0, x1) = (
+                _model_span(low - start, high - start, scale)
+                for low, high, start, scale in ((box.y0, box.y1, self.top, sy), (box.x0, box.x1, self.left, sx))
+            )
+            box = Box(y0, x0, y1, x1)
         return Prompts(points, box, prompts.mask)
 
     def box_to_slice(self, box: Box, grid: tuple[int, int]) -> Box:
@@ -159,7 +196,7 @@ class View:
         )
 
     def prompts_to_slice(self, prompts: Prompts, resolution: int) -> Prompts:
-        """Inverse of :meth:`prompts_to_view`."""
+        """Inverse of :meth:`prompts_to_view`; a box narrower than a pixel of the model comes back as wide as one."""
         sy, sx = self.height / resolution, self.width / resolution
         points = tuple(
             Point(p.y + self.top - (1 - sy) / 2, p.x + self.left - (1 - sx) / 2, p.positive) for p in prompts.points
@@ -178,6 +215,21 @@ class View:
         columns = np.clip(np.arange(self.left, self.left + self.width), 0, values.shape[1] - 1)
         source = torch.as_tensor(values[rows[:, None], columns].astype(np.float32))[None, None]
         return F.interpolate(source, grid, mode="bilinear", align_corners=False, antialias=True)[0, 0].numpy()
+
+
+def _samples(start: int, length: int, largest: int | None) -> NDArray[np.intp]:
+    """Indices of an interval: all, or `largest` of them at the centres of equal parts."""
+    if largest is None or length <= largest:
+        return np.arange(start, start + length)
+    return start + (2 * np.arange(largest) + 1) * length // (2 * largest)
+
+
+def _model_span(low: float, high: float, scale: float) -> tuple[float, float]:
+    """Corners that a box prompt needs along one axis; `scale` pixels are one of the model's."""
+    if high - low + 1 < scale:
+        middle = (low + high + 1 - scale) / 2
+        return middle, middle
+    return low, high + 1 - scale
 
 
 def _place(start: float, side: int, length: int) -> int:

@@ -1,0 +1,120 @@
+"""What a belief says about the slice: maps in its pixels, the area, the mean uncertainty, and where to ask."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_uncertsam.estimators.base import Belief
+from napari_uncertsam.prediction import Maps, Settings
+from napari_uncertsam.prompts import Box, Prompts, Suggestion
+from napari_uncertsam.suggestions.ugpa import box_means, suggest_points, uncertain_box
+from napari_uncertsam.uncertainty import LN2, sigmoid
+from napari_uncertsam.view import View
+
+#: Distance between suggested points as a share of the diagonal of the object's box: three on a side look spread out.
+SPREAD = 0.1
+
+
+def maps_on_slice(belief: Belief, view: View, shape: tuple[int, int]) -> Maps:
+    """A belief's maps on the pixels of a slice of the given shape; in place where it can be, for views may be huge."""
+    logits = view.local_map(belief.logits(), *shape)
+    mask = logits > 0
+    probability = sigmoid(logits).astype(np.float32, copy=False)
+    del logits
+    uncertainty = view.local_map(belief.entropy(), *shape)
+    np.clip(uncertainty, 0, LN2, out=uncertainty)
+    return Maps(shape, *view.inside(*shape), mask, probability, uncertainty)
+
+
+def areas(belief: Belief, view: View, maps: Maps) -> tuple[float, tuple[float, float]]:
+    """Area of the mask and its 90 % interval, in pixels of the slice."""
+    cell = view.height * view.width / belief.logits().size
+    low, high = belief.area_interval(0.9)
+    area = float(maps.local_mask.sum())
+    # In cells the object may seem a little smaller or larger than in pixels, or reach over the image's border.
+    return area, (min(low * cell, area), min(max(high * cell, area), float(maps.local_mask.size)))
+
+
+def region_of_interest(maps: Maps, prompts: Prompts) -> tuple[slice, slice]:
+    """Local rows and columns around the object and its box, with a margin of a fifth; everything without either."""
+    boxes = [prompts.box] if prompts.box is not None else []
+    if maps.local_mask.any():
+        local = Box.of_mask(maps.local_mask)
+        top, left = maps.rows.start, maps.columns.start
+        boxes.append(Box(local.y0 + top, local.x0 + left, local.y1 + top, local.x1 + left))
+    if not boxes:
+        return slice(None), slice(None)
+    union = boxes[0].union(boxes[-1]).expand(1.4)
+    bounds = []
+    for start, stop, low, high in (
+        (maps.rows.start, maps.rows.stop, union.y0, union.y1),
+        (maps.columns.start, maps.columns.stop, union.x0, union.x1),
+    ):
+        first = int(np.clip(np.floor(low) - start, 0, stop - start - 1))
+        last = int(np.clip(np.ceil(high) + 1 - start, first + 1, stop - start))
+        bounds.append(slice(first, last))
+    return bounds[0], bounds[1]
+
+
+def suggestions_on_slice(
+    belief: Belief, view: View, prompts: Prompts, settings: Settings, shape: tuple[int, int]
+) -> tuple[Suggestion, ...]:
+    """UGPA's top-K points and its box, in slice coordinates; no two points on the same pixel."""
+    grid, inside = belief.shape, cells_on_slice(belief.shape, view, shape)
+    entropy, probability = np.where(inside, belief.entropy(), 0), belief.probability()
+    known = [view.slice_to_grid(p.y, p.x, grid) for p in prompts.points]
+    wanted = settings.n_suggestions
+    # Where cells are smaller than pixels, some of those found share a pixel.
+    found = suggest_points(
+        entropy, probability, wanted * (4 if view.height < grid[0] else 1), radius=SPREAD, known=known
+    )
+    points: dict[tuple[int, int], Suggestion] = {}
+    for y, x, score, chance in found:
+        sy, sx = view.point_to_slice(y, x, grid)
+        points.setdefault((round(sy), round(sx)), Suggestion("point", sy, sx, score, chance))
+    out = list(points.values())[:wanted]
+    box = suggested_box(belief, entropy, inside, view, prompts, settings)
+    if box is not None:
+        score, chance = box_means(entropy, probability, box)
+        on_slice = view.box_to_slice(box, grid).clip(*shape)
+        out.append(Suggestion("box", *on_slice.centre, score, chance, on_slice))
+    return tuple(out)
+
+
+def cells_on_slice(grid: tuple[int, int], view: View, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Cells of a ``grid = (h, w)`` over the view whose centre lies on the slice: a view may reach over its border."""
+    hit = []
+    for count, start, size, length in zip(grid, (view.top, view.left), (view.height, view.width), shape, strict=True):
+        centres = start + (np.arange(count) + 0.5) * (size / count) - 0.5
+        hit.append((centres >= -0.5) & (centres <= length - 0.5))
+    return np.asarray(hit[0][:, None] & hit[1])
+
+
+def suggested_box(
+    belief: Belief,
+    entropy: NDArray[np.float32],
+    inside: NDArray[np.bool_],
+    view: View,
+    prompts: Prompts,
+    settings: Settings,
+) -> Box | None:
+    """UGPA's refined box in cells: around the uncertain edge of the object and its mask; None when all is certain."""
+    present, mask = None, (belief.logits() > 0) & inside
+    if prompts.box is not None:
+        top, left = view.slice_to_grid(prompts.box.y0 - 0.5, prompts.box.x0 - 0.5, belief.shape)
+        bottom, right = view.slice_to_grid(prompts.box.y1 + 0.5, prompts.box.x1 + 0.5, belief.shape)
+        present = Box(top + 0.5, left + 0.5, bottom - 0.5, right - 0.5)
+    ugpa = settings.ugpa
+    box = uncertain_box(
+        entropy,
+        belief.probability(),
+        present,
+        threshold=ugpa.threshold,
+        components=ugpa.components,
+        floor=ugpa.floor,
+        dilation=ugpa.dilation,
+    )
+    if box is None or not mask.any() or ugpa.extent == "uncertain":
+        return box
+    return box.union(Box.of_mask(mask))
