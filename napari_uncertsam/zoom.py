@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_uncertsam.estimators.base import Belief
 from napari_uncertsam.prompts import Box, Prompts
 from napari_uncertsam.view import View
 
 #: A view grows when the object covers more than this share of the view's border.
 BORDER_SHARE = 0.02
+#: Share of a view's side that an object should span when it is looked for.
+WELL_FRAMED = 0.3
 
 
 def enclosing(box: Box, prompts: Prompts) -> Box:
@@ -19,10 +22,14 @@ def enclosing(box: Box, prompts: Prompts) -> Box:
     return Box(min([box.y0, *ys]), min([box.x0, *xs]), max([box.y1, *ys]), max([box.x1, *xs]))
 
 
-def fill_score(box: Box, view: View) -> float:
-    """How well an object fills a view, in (0, 1]: low when it is a speck, or is cut off."""
+def framing_score(box: Box, cut_off: bool, view: View) -> float:
+    """How well a view frames an object, higher is better: it should span about a third of the view, and be whole.
+
+    Chosen on synthetic images: picking the coarse mask this way, and giving its box along with the clicks, raised the
+    Dice of one click from 0.35 (highest predicted IoU, clicks alone) to 0.50.
+    """
     share = max(box.height / view.height, box.width / view.width)
-    return min(1.0, share / 0.15) * (0.6 if share > 0.97 else 1.0)
+    return -abs(math.log(share / WELL_FRAMED)) - 2.0 * cut_off
 
 
 def coarse_views(prompts: Prompts, height: int, width: int, resolution: int) -> list[View]:
@@ -56,9 +63,9 @@ def object_box(logits: NDArray[np.float32], view: View, prompts: Prompts) -> Box
     return view.box_to_slice(Box.of_mask(np.isin(labels, list(hit))), logits.shape)
 
 
-def touches_border(belief: Belief, view: View, height: int, width: int) -> bool:
-    """Whether the mask runs out of the view on a side where the image goes on."""
-    mask = belief.logits() > 0
+def touches_border(logits: NDArray[np.float32], view: View, height: int, width: int) -> bool:
+    """Whether the mask ``logits > 0`` runs out of the view on a side where the image goes on."""
+    mask = logits > 0
     inner = []
     if view.top > 0:
         inner.append(mask[0])
