@@ -253,9 +253,10 @@ class Pipeline:
         height, width = run.shape
         found: list[tuple[float, Box]] = []
         for view in coarse_views(prompts, height, width, self.engine.resolution):
-            embedding = self._embed(run, view)
+            embedding, start = self._embed(run, view), time.perf_counter()
             decoded = self.engine.decode(embedding, [view.prompts_to_view(prompts, self.engine.resolution)])
             logits = decoded.logits[0].float().cpu().numpy()
+            run.timed("decode", start)
             box = object_box(logits, view, prompts)
             if box is not None:
                 score = framing_score(box, touches_border(logits, view, height, width), view)

@@ -12,6 +12,8 @@ from napari_uncertsam.view import View
 
 #: A view grows when the object covers more than this share of the view's border.
 BORDER_SHARE = 0.02
+#: Widest view for clicks alone, in pixels: on larger slices an object is looked for around the click only.
+WIDEST = 4096
 #: Share of a view's side that an object should span when it is looked for.
 WELL_FRAMED = 0.3
 
@@ -35,14 +37,18 @@ def framing_score(box: Box, cut_off: bool, view: View) -> float:
 def coarse_views(prompts: Prompts, height: int, width: int, resolution: int) -> list[View]:
     """Views in which to look first when there are only clicks.
 
-    A small model sees small objects only when zoomed in, and is cheap: it looks at three zooms. A large one costs
-    seconds per view on a CPU and was trained on whole images: it looks at the whole slice.
+    A small model sees small objects only when zoomed in, and is cheap: it looks at every halving of the side, from the
+    whole slice (at most :data:`WIDEST` pixels) to a quarter of it or 128 pixels. A large one costs seconds per view on
+    a CPU and was trained on whole images: it looks at the widest view only.
     """
+    ys, xs = [p.y for p in prompts.points], [p.x for p in prompts.points]
+    y, x = (min(ys) + max(ys)) / 2, (min(xs) + max(xs)) / 2
+    spread = 1.3 * max(max(ys) - min(ys), max(xs) - min(xs), 1.0)
     side = max(height, width)
-    y, x = np.mean([(p.y, p.x) for p in prompts.points], axis=0)
-    spread = max(1.0, *(2 * max(abs(p.y - y), abs(p.x - x)) for p in prompts.points))
-    divisors = (1, 2, 4) if resolution <= 512 else (1,)
-    sides = [side // d for d in divisors if d == 1 or side // d >= max(32, 1.3 * spread)]
+    widest = math.ceil(max(min(side, WIDEST), spread))
+    sides = [widest]
+    while resolution <= 512 and sides[-1] // 2 >= max(min(side // 4, 128), 32, spread):
+        sides.append(sides[-1] // 2)
     return [View.centred(round(y), round(x), s, height, width) for s in sides]
 
 
