@@ -1,0 +1,130 @@
+"""Model, method, zoom and window: what the user chose, and the download of models that are not there yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from qtpy.QtCore import QObject, QTimer
+
+from napari_uncertsam.checkpoints import list_models
+from napari_uncertsam.errors import UncertSamError
+from napari_uncertsam.estimators import ESTIMATORS, make_estimator
+from napari_uncertsam.pipeline import Settings
+from napari_uncertsam.ui.jobs import Jobs
+from napari_uncertsam.ui.target import AS_DISPLAYED, Target
+from napari_uncertsam.ui.texts import model_text, size_text
+from napari_uncertsam.ui.widget import RefineView
+from napari_uncertsam.ui.worker import Worker
+
+_WINDOW_SETTLES_MS = 300
+
+
+class Choices(QObject):
+    """The settings of the widget, applied to whatever is being segmented.
+
+    Parameters
+    ----------
+    view : RefineView
+    jobs : Jobs
+    files : Worker
+        Downloads.
+    complain : callable
+        Takes one sentence about what failed.
+    parent : QObject, optional
+    """
+
+    def __init__(
+        self,
+        view: RefineView,
+        jobs: Jobs,
+        files: Worker,
+        complain: Callable[[str], None],
+        parent: QObject | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._view, self._jobs, self._files, self._complain = view, jobs, files, complain
+        self._target: Target | None = None
+        self.settings = Settings()
+        # Contrast limits change with every step of the slider.
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_WINDOW_SETTLES_MS)
+        self._timer.timeout.connect(lambda: self.choose_window(AS_DISPLAYED))
+        view.model_requested.connect(self.choose_model)
+        view.download_requested.connect(self.download)
+        view.method_requested.connect(lambda name: self.change(method=name))
+        view.zoom_requested.connect(lambda on: self.change(zoom=on))
+        view.window_requested.connect(self.choose_window)
+        self._show_models(self.settings.model)
+        methods = [(name, make_estimator(name)) for name in ESTIMATORS]
+        view.set_methods([(name, m.title, m.answers) for name, m in methods], self.settings.method)
+        view.set_zoom(self.settings.zoom)
+        view.set_windows((), "", enabled=False)
+
+    def follow(self, target: Target | None) -> None:
+        """Apply the choices to another target."""
+        if self._target is not None:
+            self._target.image.events.contrast_limits.disconnect(self._on_contrast)
+        self._target = target
+        if target is None:
+            self._view.set_windows((), "", enabled=False)
+            return
+        target.image.events.contrast_limits.connect(self._on_contrast)
+        self._view.set_windows(target.windows, target.window_name, enabled=len(target.windows) > 1)
+
+    def change(self, **changes: Any) -> None:
+        """Change some of the settings; what is on screen is predicted again."""
+        self.settings = replace(self.settings, **changes)
+        if self._target is not None:
+            try:
+                self._target.session.set_settings(**changes)
+            except UncertSamError as error:
+                self._complain(str(error))
+
+    def choose_model(self, name: str) -> None:
+        """Use a model if it is on disk, else offer to download it; the one before is used until then."""
+        row = next(row for row in list_models() if row.name == name)
+        if row.downloaded:
+            self._view.set_download("")
+            self.change(model=name)
+        else:
+            size = size_text(row.size)
+            self._view.set_download(f"Download {name}{f' ({size})' if size else ''}")
+            self._view.set_message(f"{row.title}: not downloaded yet; '{self.settings.model}' is used until then.")
+
+    def download(self, name: str) -> None:
+        """Fetch a model in the background, then use it."""
+        self._view.set_download(f"Downloading {name} …", enabled=False)
+        self._files.submit(
+            f"Downloading {name}",
+            partial(self._jobs.download, name),
+            lambda _path: self._downloaded(name),
+            lambda text: self._not_downloaded(name, text),
+            lambda: self._not_downloaded(name, f"The download of {name} was stopped; it goes on from there next time."),
+        )
+
+    def choose_window(self, name: str) -> None:
+        """Let the model see other intensities, and show the image with them."""
+        if self._target is not None:
+            self._target.session.set_window(self._target.window(name))
+            self._target.show_window()
+
+    def _on_contrast(self, _event: Any = None) -> None:
+        if self._target is not None and self._target.session.window.name == AS_DISPLAYED:
+            self._timer.start()
+
+    def _downloaded(self, name: str) -> None:
+        self._show_models(name)
+        self._view.set_message(f"{name} is downloaded and in use.")
+        self.choose_model(name)
+
+    def _not_downloaded(self, name: str, text: str) -> None:
+        self._show_models(name)
+        self.choose_model(name)
+        self._complain(text)
+
+    def _show_models(self, chosen: str) -> None:
+        self._view.set_models([(row.name, model_text(row)) for row in list_models()], chosen)

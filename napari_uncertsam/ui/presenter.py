@@ -1,0 +1,127 @@
+"""Shows a session in the view: results, suggestions, history, messages. Reads the session, never changes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from napari_uncertsam.session import Session
+from napari_uncertsam.ui.drawing import slice_of
+from napari_uncertsam.ui.target import Target
+from napari_uncertsam.ui.texts import ResultText, result_text, suggestion_rows
+from napari_uncertsam.ui.widget import RefineView
+
+
+class Presenter:
+    """What is on screen about the present target.
+
+    Parameters
+    ----------
+    view : RefineView
+    """
+
+    def __init__(self, view: RefineView) -> None:
+        self._view = view
+        self._target: Target | None = None
+        self._action: Callable[[], None] | None = None
+        #: Row of the suggestion that the keys answer, from 0.
+        self.chosen: int | None = None
+        self.show()
+
+    def follow(self, target: Target | None) -> None:
+        """Show another target, or none."""
+        if self._target is not None:
+            session = self._target.session
+            session.prediction_changed.disconnect(self.show_result)
+            session.suggestions_changed.disconnect(self.show_suggestions)
+            session.objects_changed.disconnect(self.show)
+            session.history_changed.disconnect(self.show)
+            session.refined.disconnect(self.show_result)
+        self._target = target
+        if target is not None:
+            session = target.session
+            session.prediction_changed.connect(self.show_result)
+            session.suggestions_changed.connect(self.show_suggestions)
+            session.objects_changed.connect(self.show)
+            session.history_changed.connect(self.show)
+            session.refined.connect(self.show_result)
+        self.show()
+
+    def show(self) -> None:
+        """Show everything."""
+        session = self._target.session if self._target else None
+        self._view.set_object(session.object_id if session else 1)
+        self._view.set_history(bool(session and session.can_undo), bool(session and session.can_redo))
+        self.show_result()
+        self.show_suggestions()
+
+    def show_result(self) -> None:
+        """Show uncertainty, area and the last run, and which actions make sense."""
+        target = self._target
+        if target is None:
+            self._view.set_result(ResultText())
+            self._view.set_ready(refine=False, save=False)
+            return
+        session = target.session
+        self._view.set_result(result_text(session.prediction, session.last_refinement, target.pixel_mm))
+        self._view.set_ready(refine=session.prediction is not None, save=bool(session.entries))
+
+    def show_suggestions(self) -> None:
+        """List the suggestions; the chosen row stays where it is as answered ones go."""
+        suggestions = self._target.session.suggestions if self._target else ()
+        last = len(suggestions) - 1
+        self.chosen = None if last < 0 else min(self.chosen or 0, last)
+        self._view.set_suggestions(suggestion_rows(suggestions), self.chosen)
+        if self._target is not None:
+            self._target.sync.choose(self.chosen)
+
+    def choose(self, row: int) -> None:
+        """Highlight a suggestion in the list and in the image."""
+        self.chosen = row
+        self._view.set_chosen(row)
+        if self._target is not None:
+            self._target.sync.choose(row)
+
+    # -- messages ------------------------------------------------------------------------------------------------
+
+    def say(self, text: str) -> None:
+        """Show a sentence."""
+        self._action = None
+        self._view.set_message(text)
+
+    def complain(self, text: str) -> None:
+        """Show a sentence about something that did not work."""
+        self._action = None
+        self._view.set_message(text, error=True)
+
+    def offer(self, text: str, button: str, action: Callable[[], None], *, error: bool = False) -> None:
+        """Show a sentence with a button that answers it."""
+        self._action = action
+        self._view.set_message(text, error=error, action=button)
+
+    def act(self) -> None:
+        """The button was pressed."""
+        action, self._action = self._action, None
+        if action is not None:
+            action()
+
+
+def overlap(session: Session) -> int:
+    """Pixels that the current object's mask would take from other objects; they are left to those."""
+    labels = slice_of(session.labels, session.plane, session.slice_index)
+    claimed = session.entry.mask(session.volume.plane_shape(session.plane))
+    return int((claimed & (labels != 0) & (labels != session.object_id)).sum())
+
+
+def uncertain_slices(session: Session) -> list[int]:
+    """Segmented slices of the present plane, from the most uncertain to the least.
+
+    A slice counts by its most uncertain object.
+    """
+    scores: dict[int, float] = {}
+    for key, entry in session.entries.items():
+        if key.plane == session.plane and entry.prediction is not None:
+            score = float(np.nan_to_num(entry.prediction.mean_uncertainty))
+            scores[key.slice_index] = max(score, scores.get(key.slice_index, 0.0))
+    return sorted(scores, key=lambda index: (-scores[index], index))

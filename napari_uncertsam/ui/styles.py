@@ -1,0 +1,140 @@
+"""How the layers look: names, colours, and a new layer of each role."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_uncertsam.ui.geometry import spatial_shape, transform_of
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Layer
+    from napari.utils.colormaps import Colormap
+
+#: The layers the widget owns, bottom first; a role is the layer's name when it is made.
+Role = Literal["uncertainty", "probability", "mask", "suggested boxes", "suggested points", "boxes", "points"]
+ROLES: tuple[Role, ...] = get_args(Role)
+
+POSITIVE_COLOUR, NEGATIVE_COLOUR = "#2ecc71", "#ff4d4d"
+BOX_COLOUR, SUGGESTION_COLOUR, CHOSEN_COLOUR = "#4cc9f0", "#ffd166", "#ffffff"
+TRANSPARENT = "#00000000"
+#: Of objects, told apart from each other, from grey images and from the colours of prompts and uncertainty.
+OBJECT_COLOURS = ("#3ddc97", "#4895ef", "#f15bb5", "#b5e48c", "#9b5de5", "#00bbf9", "#ff99c8", "#90f1ef")
+#: Width of the outline of a mask: it shows where the mask ends and leaves image and uncertainty visible.
+CONTOUR = 1
+MAX_ENTROPY = math.log(2)
+
+
+def fading_colormap(name: str, base: str, opaque_from: float) -> Colormap:
+    """A perceptually uniform colour map that fades out towards 0, so that the image stays visible.
+
+    Parameters
+    ----------
+    name : str
+        Of the new map.
+    base : str
+        One of napari's.
+    opaque_from : float
+        Share of the range from which on colours are opaque.
+    """
+    from napari.utils.colormaps import AVAILABLE_COLORMAPS, Colormap
+
+    steps = np.linspace(0, 1, 256)
+    colours = np.asarray(AVAILABLE_COLORMAPS[base].map(steps), np.float32)
+    colours[:, 3] = np.clip(steps / opaque_from, 0, 1)
+    return Colormap(colours, name=name, display_name=name)
+
+
+def make_layer(role: Role, image: Image, slab: NDArray[np.float32], mask: NDArray[Any] | None = None) -> Layer:
+    """A new layer of a role over an image.
+
+    Parameters
+    ----------
+    role : Role
+    image : Image
+    slab : (H, W), or the same with an axis of length 1 for the plane of a volume
+        First content of the two maps.
+    mask : array of the image's spatial shape, integers, optional
+        First content of `mask`; owned by the layer from then on.
+    """
+    common = {"name": role, **transform_of(image)}
+    side = min(n for n in spatial_shape(image)[-2:])
+    if role == "uncertainty":
+        colours = fading_colormap("uncertainty", "inferno", 0.5)
+        return _map(slab, common, colormap=colours, contrast_limits=(0, MAX_ENTROPY), opacity=0.7)
+    if role == "probability":
+        colours = fading_colormap("probability", "viridis", 0.25)
+        return _map(slab, common, colormap=colours, contrast_limits=(0, 1), opacity=0.6, visible=False)
+    if role == "mask":
+        return _labels(mask if mask is not None else np.zeros(spatial_shape(image), np.uint16), common)
+    if role in ("boxes", "suggested boxes"):
+        return _boxes(image.ndim, side, common, BOX_COLOUR if role == "boxes" else SUGGESTION_COLOUR)
+    return _points(image.ndim, side, common, suggested=role == "suggested points")
+
+
+def _map(slab: NDArray[np.float32], common: dict[str, Any], **style: Any) -> Layer:
+    from napari.layers import Image
+
+    return Image(slab, blending="translucent", interpolation2d="linear", **style, **common)
+
+
+def _labels(data: NDArray[Any], common: dict[str, Any]) -> Layer:
+    from napari.layers import Labels
+
+    return Labels(data, opacity=0.9, colormap=_object_colormap(), **common)
+
+
+def _object_colormap() -> Any:
+    from napari.utils.colormaps import CyclicLabelColormap
+
+    # The first colour is the background's; the rest repeat.
+    return CyclicLabelColormap(colors=[TRANSPARENT, *OBJECT_COLOURS], background_value=0)
+
+
+def _boxes(ndim: int, side: int, common: dict[str, Any], colour: str) -> Layer:
+    from napari.layers import Shapes
+
+    return Shapes(
+        ndim=ndim,
+        edge_color=colour,
+        face_color=TRANSPARENT,
+        edge_width=max(side / 250, 0.3),
+        features={"rank": np.zeros(0, dtype=str)},
+        feature_defaults={"rank": ""},
+        text={"string": "{rank}", "color": colour, "size": 11, "anchor": "upper_left"},
+        **common,
+    )
+
+
+def _points(ndim: int, side: int, common: dict[str, Any], *, suggested: bool) -> Layer:
+    from napari.layers import Points
+
+    style: dict[str, Any]
+    if suggested:
+        style = {
+            "symbol": "ring",
+            "face_color": SUGGESTION_COLOUR,
+            "border_color": SUGGESTION_COLOUR,
+            "features": {"rank": np.zeros(0, dtype=str)},
+            "text": {
+                "string": "{rank}",
+                "color": SUGGESTION_COLOUR,
+                "size": 11,
+                "anchor": "upper_left",
+            },
+        }
+    else:
+        style = {
+            "face_color": POSITIVE_COLOUR,
+            "border_color": "white",
+            "border_width": 0.12,
+            "features": {"positive": np.zeros(0, dtype=bool)},
+            "feature_defaults": {"positive": True},
+        }
+    layer = Points(ndim=ndim, size=max(side / 45, 1.5), **style, **common)
+    # On screen a point is never too small to hit, nor does it cover what it marks.
+    layer.canvas_size_limits = (9, 22)
+    return layer

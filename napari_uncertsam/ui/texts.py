@@ -1,0 +1,110 @@
+"""What the widget says about results, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from napari_uncertsam.checkpoints import ModelRow
+from napari_uncertsam.pipeline import Prediction, RefinedPrediction
+from napari_uncertsam.prompts import Suggestion
+
+
+@dataclass(frozen=True)
+class ResultText:
+    """The lines of the result card; `verdict` is "", "kept" or "refused"."""
+
+    uncertainty: str = "-"
+    area: str = "-"
+    run: str = "-"
+    reason: str = ""
+    verdict: str = ""
+
+
+@dataclass(frozen=True)
+class SuggestionRow:
+    """One line of the list of suggestions."""
+
+    rank: int
+    kind: str
+    score: float
+    probability: float
+    tooltip: str
+
+
+def result_text(
+    prediction: Prediction | None, refined: RefinedPrediction | None, pixel_mm: tuple[float, float] | None
+) -> ResultText:
+    """Describe a prediction, and the refinement that led to it or was refused for it.
+
+    Parameters
+    ----------
+    prediction : Prediction, optional
+    refined : RefinedPrediction, optional
+        Of any prediction; left out when it is of another.
+    pixel_mm : (float, float), optional
+        Millimetres per pixel, where known.
+    """
+    if prediction is None:
+        return ResultText()
+    uncertainty, reason, verdict = f"{prediction.mean_uncertainty:.4f} nats", "", ""
+    if refined is not None and refined.rounds and prediction in (refined.before, refined.prediction):
+        first, last = refined.rounds[0], refined.rounds[-1]
+        verdict = "kept" if refined.accepted else "refused"
+        uncertainty = f"{first.before:.4f} → {last.after:.4f} nats"
+        reason = (
+            last.reason
+            if not refined.accepted or last.accepted
+            else next(r.reason for r in reversed(refined.rounds) if r.accepted)
+        )
+    seconds = prediction.seconds.get("total", 0.0)
+    record = prediction.record
+    run = f"{seconds:.2f} s · {record.get('model', '?')} · {record.get('device', '?')}"
+    return ResultText(uncertainty, area_text(prediction, pixel_mm), run, reason, verdict)
+
+
+def area_text(prediction: Prediction, pixel_mm: tuple[float, float] | None) -> str:
+    """Area with its 90 % interval, in square millimetres too where the spacing is known."""
+    low, high = prediction.area_interval
+    text = f"{prediction.area_px:,.0f} px ({low:,.0f} to {high:,.0f})"
+    if pixel_mm is not None:
+        cell = pixel_mm[0] * pixel_mm[1]
+        values = (_short(v * cell) for v in (prediction.area_px, low, high))
+        text += "\n{} mm² ({} to {})".format(*values)
+    return text
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def suggestion_rows(suggestions: Sequence[Suggestion]) -> list[SuggestionRow]:
+    """The list of suggestions, most useful first."""
+    rows = []
+    for rank, suggestion in enumerate(suggestions, start=1):
+        if suggestion.box is None:
+            where = f"Is the point at row {suggestion.y:.0f}, column {suggestion.x:.0f} inside the object?"
+        else:
+            b = suggestion.box
+            where = f"Use the box from ({b.y0:.0f}, {b.x0:.0f}) to ({b.y1:.0f}, {b.x1:.0f}) instead of the present one?"
+        rows.append(SuggestionRow(rank, suggestion.kind, suggestion.score, suggestion.probability, where))
+    return rows
+
+
+def size_text(size: int | None) -> str:
+    """Size of a download for people.
+
+    Examples
+    --------
+    >>> size_text(156008466), size_text(None)
+    ('156 MB', '')
+    """
+    return "" if size is None else f"{size / 1e6:.0f} MB"
+
+
+def model_text(row: ModelRow) -> str:
+    """A model as it stands in the list: what is not on disk says so."""
+    if row.downloaded:
+        return row.name
+    size = size_text(row.size)
+    return f"{row.name} (not downloaded{', ' + size if size else ''})"

@@ -1,0 +1,360 @@
+"""What the user sees: a view that emits what is wanted and shows what it is told. No logic, no session, no napari."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QColor, QIcon, QPainter, QPen, QPixmap
+from qtpy.QtWidgets import (
+    QButtonGroup,
+    QCheckBox,
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QMessageBox,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible
+
+from napari_uncertsam.ui.panels import ResultCard, StatusLine, SuggestionList
+from napari_uncertsam.ui.styles import BOX_COLOUR, NEGATIVE_COLOUR, POSITIVE_COLOUR
+from napari_uncertsam.ui.texts import ResultText, SuggestionRow
+
+_MODES = (
+    ("box", "Box", BOX_COLOUR, "Drag a box around the object; a new box replaces the old one (B)"),
+    ("positive", "Inside", POSITIVE_COLOUR, "Click points inside the object (P)"),
+    ("negative", "Outside", NEGATIVE_COLOUR, "Click points that do not belong to the object (X)"),
+)
+
+
+class RefineView(QWidget):
+    """The controls; every `..._requested` signal is something the user wants."""
+
+    image_requested = Signal(int)
+    model_requested = Signal(str)
+    download_requested = Signal(str)
+    method_requested = Signal(str)
+    window_requested = Signal(str)
+    zoom_requested = Signal(bool)
+    object_requested = Signal(int)
+    new_object_requested = Signal()
+    clear_requested = Signal()
+    mode_requested = Signal(str)
+    refine_requested = Signal()
+    answer_requested = Signal(int, bool)
+    dismiss_requested = Signal(int)
+    suggestion_requested = Signal(int)
+    undo_requested = Signal()
+    redo_requested = Signal()
+    save_requested = Signal()
+    cancel_requested = Signal()
+    action_requested = Signal()
+
+    def __init__(self, keys: Sequence[tuple[str, str]] = (), note: str = "", parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        content = QWidget()
+        column = QVBoxLayout(content)
+        column.setContentsMargins(6, 6, 6, 6)
+        column.setSpacing(8)
+        for part in (
+            self._settings(),
+            _line(),
+            self._object_row(),
+            self._mode_row(),
+            self._refine_button(),
+            self._result(),
+            _heading("Suggestions", "Places where an answer would help most, most uncertain first"),
+            self._suggestions(),
+            self._history_row(),
+            _help(keys, note),
+        ):
+            column.addWidget(part)
+        column.addStretch(1)
+        area = QScrollArea()
+        area.setWidgetResizable(True)
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setWidget(content)
+        self._status = StatusLine()
+        self._status.cancelled.connect(self.cancel_requested)
+        self._status.acted.connect(self.action_requested)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(4, 4, 4, 6)
+        layout.addWidget(area, 1)
+        layout.addWidget(_line())
+        layout.addWidget(self._status)
+        self.setMinimumWidth(310)
+
+    # -- parts ---------------------------------------------------------------------------------------------------
+
+    def _settings(self) -> QWidget:
+        self._image = _combo("Image to segment: 2D, or a slice of a volume")
+        self._model = _combo("Model; what is not downloaded can be fetched with the button beside it")
+        self._method = _combo("Where the uncertainty comes from")
+        self._window = _combo("Intensities that the model sees, from black to white; 'as displayed' follows the layer")
+        self._image.activated.connect(self.image_requested)
+        self._model.activated.connect(lambda _: self.model_requested.emit(self._model.currentData()))
+        self._method.activated.connect(lambda _: self.method_requested.emit(self._method.currentData()))
+        self._window.activated.connect(lambda _: self.window_requested.emit(self._window.currentText()))
+        self._download = QPushButton("Download")
+        self._download.hide()
+        self._download.clicked.connect(lambda: self.download_requested.emit(self._model.currentData()))
+        self._zoom = QCheckBox("Zoom to the object")
+        self._zoom.setToolTip("The model looks at the surroundings of the prompts only: better for small objects")
+        self._zoom.clicked.connect(self.zoom_requested)
+        widget = QWidget()
+        form = QFormLayout(widget)
+        form.setContentsMargins(0, 0, 0, 0)
+        form.setSpacing(5)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        form.addRow("Image", self._image)
+        form.addRow("Model", self._model)
+        form.addRow("", self._download)
+        form.addRow("Method", self._method)
+        form.addRow("Window", self._window)
+        form.addRow("", self._zoom)
+        self._form = form
+        form.setRowVisible(self._download, False)
+        return widget
+
+    def _object_row(self) -> QWidget:
+        self._object = QSpinBox()
+        self._object.setRange(1, 65535)
+        self._object.setToolTip("Object that boxes and points go to; its value in the mask")
+        self._object.setAccessibleName("Object")
+        self._object.setKeyboardTracking(False)
+        self._object.valueChanged.connect(self.object_requested)
+        new = _button("New object", "Start the next object (N)", self.new_object_requested)
+        clear = _button("Clear", "Remove this object's box, points and mask from this slice", self.clear_requested)
+        return _row(QLabel("Object"), self._object, (new, 1), (clear, 1))
+
+    def _mode_row(self) -> QWidget:
+        self._modes = QButtonGroup(self)
+        buttons: list[tuple[QWidget, int]] = []
+        for name, text, colour, tip in _MODES:
+            button = QPushButton(text)
+            button.setIcon(_swatch(colour, round_=name != "box"))
+            button.setCheckable(True)
+            button.setToolTip(tip)
+            button.setProperty("mode", name)
+            button.clicked.connect(lambda _checked=False, mode=name: self.mode_requested.emit(mode))
+            self._modes.addButton(button)
+            buttons.append((button, 1))
+        return _row(*buttons)
+
+    def _refine_button(self) -> QWidget:
+        self._refine = _button(
+            "Refine by uncertainty",
+            "Try a better box and answers at the most uncertain points; kept only if the uncertainty goes down (R)",
+            self.refine_requested,
+        )
+        self._refine.setMinimumHeight(32)
+        self._refine.setStyleSheet("QPushButton { font-weight: bold; }")
+        return self._refine
+
+    def _result(self) -> QWidget:
+        self._card = ResultCard()
+        return self._card
+
+    def _suggestions(self) -> QWidget:
+        self._list = SuggestionList()
+        self._list.answered.connect(self.answer_requested)
+        self._list.dismissed.connect(self.dismiss_requested)
+        self._list.chosen.connect(self.suggestion_requested)
+        return self._list
+
+    def _history_row(self) -> QWidget:
+        self._undo = _button("Undo", "Take back the last step, any number of times (Ctrl+Z)", self.undo_requested)
+        self._redo = _button("Redo", "Take back an undo (Ctrl+Shift+Z)", self.redo_requested)
+        self._save = _button("Save…", "Save masks, maps, prompts and a summary to a folder", self.save_requested)
+        return _row((self._undo, 1), (self._redo, 1), (self._save, 1))
+
+    # -- what is shown -------------------------------------------------------------------------------------------
+
+    def set_images(self, names: Sequence[str], current: int | None) -> None:
+        """Image layers to choose from."""
+        _fill(self._image, [(name, None) for name in names], current, "open an image")
+
+    def set_models(self, models: Sequence[tuple[str, str]], current: str) -> None:
+        """Models as (name, text)."""
+        names = [name for name, _ in models]
+        _fill(self._model, [(text, name) for name, text in models], names.index(current) if current in names else None)
+
+    def set_download(self, text: str, *, enabled: bool = True) -> None:
+        """Offer to download the chosen model; an empty text offers nothing."""
+        self._download.setText(text)
+        self._download.setEnabled(enabled)
+        self._form.setRowVisible(self._download, bool(text))
+
+    def set_methods(self, methods: Sequence[tuple[str, str, str]], current: str) -> None:
+        """Methods as (name, title, which question its uncertainty answers)."""
+        names = [name for name, _, _ in methods]
+        _fill(self._method, [(title, name) for name, title, _ in methods], names.index(current))
+        for row, (_, _, answers) in enumerate(methods):
+            self._method.setItemData(row, answers, Qt.ItemDataRole.ToolTipRole)
+
+    def set_windows(self, names: Sequence[str], current: str, *, enabled: bool = True) -> None:
+        """Intensity windows to choose from."""
+        _fill(self._window, [(name, None) for name in names], list(names).index(current) if current in names else None)
+        self._window.setEnabled(enabled)
+
+    def set_zoom(self, zoom: bool) -> None:
+        """Whether the model looks at the surroundings of the prompts only."""
+        self._zoom.setChecked(zoom)
+
+    def set_object(self, object_id: int) -> None:
+        """The object that prompts go to."""
+        self._object.blockSignals(True)
+        self._object.setValue(object_id)
+        self._object.blockSignals(False)
+
+    def set_mode(self, mode: str) -> None:
+        """What a click does: "box", "positive", "negative", or "" for none of them."""
+        self._modes.setExclusive(False)
+        for button in self._modes.buttons():
+            button.setChecked(button.property("mode") == mode)
+        self._modes.setExclusive(bool(mode))
+
+    def set_result(self, text: ResultText) -> None:
+        """Uncertainty, area and the last run."""
+        self._card.set_result(text)
+
+    def set_device(self, text: str) -> None:
+        """Model and device, before there is a result that says so."""
+        self._card.set_device(text)
+
+    def set_suggestions(self, rows: Sequence[SuggestionRow], chosen: int | None) -> None:
+        """The ranked suggestions."""
+        self._list.set_rows(rows, chosen)
+
+    def set_chosen(self, chosen: int | None) -> None:
+        """The suggestion that Y, U and D answer."""
+        self._list.set_chosen(chosen)
+
+    def set_history(self, can_undo: bool, can_redo: bool) -> None:
+        """Whether there is something to undo or redo."""
+        self._undo.setEnabled(can_undo)
+        self._redo.setEnabled(can_redo)
+
+    def set_ready(self, *, refine: bool, save: bool) -> None:
+        """Which of the actions make sense now."""
+        self._refine.setEnabled(refine)
+        self._save.setEnabled(save)
+
+    def set_message(self, text: str, *, error: bool = False, action: str = "") -> None:
+        """Say a sentence, with a button that answers it or without."""
+        self._status.set_message(text, error=error, action=action)
+
+    def message(self) -> str:
+        """The sentence that is shown."""
+        return self._status.message()
+
+    def set_busy(self, busy: bool) -> None:
+        """Whether something is being computed."""
+        self._status.set_busy(busy)
+
+    def set_progress(self, text: str, fraction: float) -> None:
+        """What is being computed, and how much of it in [0, 1]; below 0 where that is not known."""
+        self._status.set_progress(text, fraction)
+
+    # -- questions -----------------------------------------------------------------------------------------------
+
+    def ask_folder(self) -> str:
+        """A folder of the user's choice, empty when they changed their mind."""
+        return str(QFileDialog.getExistingDirectory(self, "Save masks, maps and prompts to a folder"))
+
+    def ask_overwrite(self, text: str) -> bool:
+        """Whether files may be replaced."""
+        answer = QMessageBox.question(self, "Replace files?", text)
+        return bool(answer == QMessageBox.StandardButton.Yes)
+
+
+def _fill(combo: QComboBox, items: Sequence[tuple[str, Any]], current: int | None, placeholder: str = "") -> None:
+    combo.blockSignals(True)
+    combo.clear()
+    for text, data in items:
+        combo.addItem(text, data)
+    combo.setPlaceholderText(placeholder)
+    combo.setCurrentIndex(-1 if current is None else current)
+    combo.blockSignals(False)
+
+
+def _combo(tooltip: str) -> QComboBox:
+    combo = QComboBox()
+    combo.setToolTip(tooltip)
+    # A long layer name must not widen the dock.
+    combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    combo.setMinimumContentsLength(12)
+    combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    return combo
+
+
+def _button(text: str, tooltip: str, signal: Any) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(tooltip)
+    button.clicked.connect(lambda: signal.emit())
+    return button
+
+
+def _row(*widgets: Any) -> QWidget:
+    """Widgets side by side, alone or with their stretch."""
+    row = QWidget()
+    layout = QHBoxLayout(row)
+    layout.setContentsMargins(0, 0, 0, 0)
+    for entry in widgets:
+        widget, stretch = entry if isinstance(entry, tuple) else (entry, 0)
+        layout.addWidget(widget, stretch)
+    return row
+
+
+def _heading(text: str, tooltip: str) -> QLabel:
+    label = QLabel(text)
+    label.setStyleSheet("font-weight: bold;")
+    label.setToolTip(tooltip)
+    return label
+
+
+def _swatch(colour: str, *, round_: bool) -> QIcon:
+    """What is drawn, in its colour."""
+    pixmap = QPixmap(24, 24)
+    pixmap.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(pixmap)
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    painter.setPen(QPen(QColor(colour), 3))
+    if round_:
+        painter.setBrush(QColor(colour))
+        painter.drawEllipse(6, 6, 12, 12)
+    else:
+        painter.drawRect(3, 6, 18, 12)
+    painter.end()
+    return QIcon(pixmap)
+
+
+def _line() -> QFrame:
+    line = QFrame()
+    line.setFrameShape(QFrame.Shape.HLine)
+    line.setFixedHeight(1)
+    line.setStyleSheet("background-color: rgba(128, 128, 128, 90); border: none;")
+    return line
+
+
+def _help(keys: Sequence[tuple[str, str]], note: str) -> QWidget:
+    """The keys, folded away."""
+    table = "".join(f"<tr><td width='82'><b>{key}</b></td><td>{text}</td></tr>" for key, text in keys)
+    label = QLabel(f"<table cellspacing='2'>{table}</table><p>{note}</p>")
+    label.setWordWrap(True)
+    label.setAccessibleName("Keys")
+    help_box = QCollapsible("Keys and help")
+    help_box.addWidget(label)
+    help_box.collapse(animate=False)
+    return help_box

@@ -1,0 +1,185 @@
+"""One persistent worker thread behind the GUI, where the newest request wins.
+
+A thread of its own, and always the same one: cuDNN keeps its plans per thread, and a model is not safe for use from
+two threads. Results come back on the GUI thread through a queued Qt signal.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from qtpy.QtCore import QObject, Qt, Signal
+
+from napari_uncertsam.errors import Cancelled, UncertSamError
+
+logger = logging.getLogger(__name__)
+
+#: ``progress(text, fraction)`` with a fraction in [0, 1], or below 0 where it is not known.
+Report = Callable[[str, float], None]
+#: ``work(cancelled, progress)``, called on the worker thread.
+Work = Callable[[Callable[[], bool], Report], Any]
+
+_REPORT_EVERY = 0.05  # seconds; the GUI repaints no faster
+
+
+@dataclass(eq=False)
+class _Ticket:
+    title: str
+    work: Work
+    done: Callable[[Any], None]
+    failed: Callable[[str], None]
+    stopped: Callable[[], None] | None = None
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+
+class Worker(QObject):
+    """Runs functions one after the other on one thread of its own.
+
+    Parameters
+    ----------
+    name : str
+        Of the thread.
+    newest_wins : bool
+        Submitting replaces what waits and tells what runs to stop; its result is dropped. Otherwise work is queued.
+    parent : QObject, optional
+    """
+
+    #: Work begins (True) or all of it has ended (False).
+    busy_changed = Signal(bool)
+    #: What is being done, and the fraction done (below 0: not known).
+    progressed = Signal(str, float)
+
+    _arrived = Signal(object, object)
+    _reported = Signal(object, str, float)
+
+    def __init__(self, name: str, *, newest_wins: bool = True, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._newest_wins = newest_wins
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"napari-uncertsam-{name}")
+        self._open: list[_Ticket] = []
+        self._closed = False
+        # Queued: the signals are emitted on the worker thread, the slots run on the GUI thread.
+        self._arrived.connect(self._deliver, Qt.ConnectionType.QueuedConnection)
+        self._reported.connect(self._report, Qt.ConnectionType.QueuedConnection)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything runs or waits."""
+        return bool(self._open)
+
+    def submit(
+        self,
+        title: str,
+        work: Work,
+        done: Callable[[Any], None],
+        failed: Callable[[str], None],
+        stopped: Callable[[], None] | None = None,
+    ) -> None:
+        """Have `work` run on the worker thread; returns at once.
+
+        Parameters
+        ----------
+        title : str
+            For the progress bar: "Predicting".
+        work : callable
+            ``work(cancelled, progress)``: `cancelled()` says whether to stop (by raising `Cancelled`).
+        done, failed : callable
+            Called on the GUI thread with the result, or with one sentence; neither is called after a cancel.
+        stopped : callable, optional
+            Called on the GUI thread instead of the two after a cancel.
+        """
+        if self._closed:
+            return
+        if self._newest_wins:
+            self.cancel()
+        ticket = _Ticket(title, work, done, failed, stopped)
+        was_busy = self.is_busy
+        self._open.append(ticket)
+        if not was_busy:
+            self.busy_changed.emit(True)
+        self.progressed.emit(title, -1.0)
+        self._executor.submit(self._run, ticket)
+
+    def cancel(self) -> None:
+        """Tell everything that runs or waits to stop; results that come anyway are dropped."""
+        for ticket in self._open:
+            ticket.cancelled.set()
+
+    def close(self) -> None:
+        """Cancel everything and let the thread end; does not wait for it."""
+        self._closed = True
+        self.cancel()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _run(self, ticket: _Ticket) -> None:
+        """On the worker thread."""
+        outcome: Any = Cancelled("Cancelled.")
+        if not ticket.cancelled.is_set():
+            try:
+                outcome = _Result(ticket.work(ticket.cancelled.is_set, self._reporter(ticket)))
+            except UncertSamError as error:
+                outcome = error
+            except MemoryError:
+                outcome = UncertSamError("There was not enough memory; close other programs or use a smaller model.")
+            except Exception as error:
+                logger.exception("%s failed", ticket.title)
+                outcome = UncertSamError(
+                    f"{ticket.title} failed unexpectedly ({type(error).__name__}: {error}); your work is kept. "
+                    "Please report this."
+                )
+        self._emit(self._arrived, ticket, outcome)
+
+    def _reporter(self, ticket: _Ticket) -> Report:
+        last = 0.0
+
+        def report(text: str, fraction: float) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last >= _REPORT_EVERY:
+                last = now
+                self._emit(self._reported, ticket, text, float(fraction))
+
+        return report
+
+    def _emit(self, signal: Any, *values: Any) -> None:
+        if self._closed:
+            return
+        try:
+            signal.emit(*values)
+        except RuntimeError:  # the window was closed meanwhile and Qt has deleted this object
+            logger.debug("nobody is left to hear of the worker")
+
+    def _report(self, ticket: _Ticket, text: str, fraction: float) -> None:
+        if not ticket.cancelled.is_set():
+            self.progressed.emit(text, fraction)
+
+    def _deliver(self, ticket: _Ticket, outcome: Any) -> None:
+        """On the GUI thread."""
+        if self._closed:
+            return
+        self._open.remove(ticket)
+        try:
+            if ticket.cancelled.is_set() or isinstance(outcome, Cancelled):
+                if ticket.stopped is not None:
+                    ticket.stopped()
+            elif isinstance(outcome, _Result):
+                ticket.done(outcome.value)
+            else:
+                ticket.failed(str(outcome))
+        finally:
+            # `done` may have submitted more work.
+            if not self._open:
+                self.busy_changed.emit(False)
+
+
+@dataclass(frozen=True)
+class _Result:
+    """Keeps a result apart from an error, whatever the work returned."""
+
+    value: Any
