@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_uncertsam.engine import Embedding, Engine, memory_errors
+from napari_uncertsam.engine import Decoded, Embedding, Engine, memory_errors
 from napari_uncertsam.errors import Cancelled, InputError
 from napari_uncertsam.estimators import make_estimator
 from napari_uncertsam.estimators.base import Belief
@@ -29,7 +29,7 @@ from napari_uncertsam.prompts import Box, Prompts
 from napari_uncertsam.refinement.rounds import refine as refine_rounds
 from napari_uncertsam.view import LARGEST_SIDE, View
 from napari_uncertsam.volume import Volume
-from napari_uncertsam.zoom import coarse_views, enclosing, framing_score, object_box, touches_border
+from napari_uncertsam.zoom import CUT_OFF, coarse_views, enclosing, object_box, touches_border
 
 __all__ = ["Maps", "Pipeline", "Prediction", "RefinedPrediction", "Request", "Settings"]
 
@@ -249,19 +249,28 @@ class Pipeline:
         return view, belief
 
     def _coarse_box(self, run: _Run, prompts: Prompts) -> Box | None:
-        """Box of a first mask from clicks, seen at several zooms: the best framed one. None if there is no mask."""
+        """Box of a first mask from clicks; None if there is no mask.
+
+        Every coarse view proposes a box. Of several, the one is taken whose zoomed view the model trusts most: its
+        predicted intersection over union from the clicks alone, less :data:`CUT_OFF` where the coarse mask was cut off.
+        """
         height, width = run.shape
-        found: list[tuple[float, Box]] = []
+        proposals: list[tuple[Box, bool]] = []
         for view in coarse_views(prompts, height, width, self.engine.resolution):
-            embedding, start = self._embed(run, view), time.perf_counter()
-            decoded = self.engine.decode(embedding, [view.prompts_to_view(prompts, self.engine.resolution)])
-            logits = decoded.logits[0].float().cpu().numpy()
-            run.timed("decode", start)
+            logits = self._decode(run, view, prompts).logits[0].float().cpu().numpy()
             box = object_box(logits, view, prompts)
             if box is not None:
-                score = framing_score(box, touches_border(logits, view, height, width), view)
-                found.append((score, box.clip(height, width)))
-        return max(found, key=lambda pair: pair[0])[1] if found else None
+                proposals.append((box.clip(height, width), touches_border(logits, view, height, width)))
+        if len(proposals) < 2:
+            return proposals[0][0] if proposals else None
+        scores = []
+        for box, cut in proposals:
+            zoomed = self._decode(run, View.around(enclosing(box, prompts), height, width), prompts)
+            scores.append(float(zoomed.iou[0]) - CUT_OFF * cut)
+        return proposals[int(np.argmax(scores))][0]
+
+    def _decode(self, run: _Run, view: View, prompts: Prompts) -> Decoded:
+        return self.engine.decode(self._embed(run, view), [view.prompts_to_view(prompts, self.engine.resolution)])
 
     @staticmethod
     def _surroundings(run: _Run, prompts: Prompts) -> Box:
