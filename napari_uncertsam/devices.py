@@ -37,6 +37,8 @@ def choose_device(device: str | None) -> torch.device:
         return best_device()
     try:
         chosen = torch.device(str(device))
+        if chosen.type not in ("cpu", "cuda", "mps"):
+            raise NotImplementedError
         torch.zeros(1, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise EngineError(f"The device {device!r} cannot be used here; choose auto or cpu.") from error

@@ -35,12 +35,6 @@ class LabelMap:
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.labels: NDArray[np.uint16] = np.zeros(shape, np.uint16)
 
-    def copy(self) -> LabelMap:
-        """A map of its own with the same labels."""
-        twin = LabelMap(self.labels.shape)
-        np.copyto(twin.labels, self.labels)
-        return twin
-
     @property
     def _volume(self) -> NDArray[np.uint16]:
         return self.labels[None] if self.labels.ndim == 2 else self.labels

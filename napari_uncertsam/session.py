@@ -302,7 +302,7 @@ class Session(Workspace):
 
     def _show(self, before: State) -> None:
         """Bring the label map and the listeners up to date after the state changed from `before`."""
-        for plane, index in self._map.update(before, self._state):
+        for plane, index in self._draw():
             self.labels_changed.emit(plane, index)
         if before.objects != self.objects or before.object_id != self.object_id:
             self.objects_changed.emit()

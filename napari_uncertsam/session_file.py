@@ -34,10 +34,10 @@ from napari_uncertsam.refinement.settings import UgpaSettings
 from napari_uncertsam.summary import suggestion_to_dict
 from napari_uncertsam.view import View
 from napari_uncertsam.volume import Volume, Window
-from napari_uncertsam.workspace import Workspace
 
 if TYPE_CHECKING:
     from napari_uncertsam.session import Session
+    from napari_uncertsam.workspace import Workspace
 
 FORMAT = "napari-uncertsam session"
 VERSION = 1

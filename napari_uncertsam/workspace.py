@@ -37,8 +37,8 @@ class Workspace:
         self.image_id = uuid.uuid4().hex
         self.plane, self.slice_index = 0, volume.n_slices(0) // 2 if volume.ndim == 3 else 0
         self.last_refinement: RefinedPrediction | None = None
-        self._map = LabelMap(volume.shape)
         self._history = History()
+        self._map, self._drawn = LabelMap(volume.shape), State()
 
     @property
     def _state(self) -> State:
@@ -47,7 +47,13 @@ class Workspace:
     @property
     def labels(self) -> NDArray[np.uint16]:
         """Label map of the volume's shape, 0 for the background. Changes in place; not to be written to."""
+        self._draw()
         return self._map.labels
+
+    def _draw(self) -> list[tuple[int, int]]:
+        """Bring the label map up to date; the slices that changed."""
+        before, self._drawn = self._drawn, self._state
+        return self._map.update(before, self._drawn)
 
     @property
     def objects(self) -> tuple[int, ...]:
@@ -164,9 +170,9 @@ class Workspace:
         return write_json(Path(path), session_to_dict(self), overwrite=True)
 
     def snapshot(self) -> Workspace:
-        """The present state, which later verbs do not change: to be saved on another thread."""
+        """The present state, which later verbs do not change: to be saved on another thread, which draws its labels."""
         twin = Workspace(self.volume, self.settings, self.window)
         twin.image_id, twin.plane, twin.slice_index = self.image_id, self.plane, self.slice_index
         twin.last_refinement = self.last_refinement
-        twin._map, twin._history = self._map.copy(), History(self._state)
+        twin._history = History(self._state)
         return twin

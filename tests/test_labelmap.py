@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from napari_uncertsam.annotations import Entry, Key, Patch, State
 from napari_uncertsam.labelmap import LabelMap
@@ -88,12 +87,3 @@ def test_masks_of_entries() -> None:
     assert Entry().local_mask() is None
     assert Entry().is_empty
     assert not entry.is_empty
-
-
-@pytest.mark.parametrize("shape", [(6, 7), (2, 6, 7)])
-def test_copies_are_independent(shape: tuple[int, ...]) -> None:
-    labels = LabelMap(shape)
-    twin = labels.copy()
-    labels.update(State(), state(p0s0o3=Entry(remembered=mask(0, 0, 2, 2))))
-    assert not twin.labels.any()
-    assert labels.slice(0, 0)[0, 0] == 3

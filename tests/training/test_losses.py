@@ -1,0 +1,77 @@
+"""Losses against closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from napari_uncertsam.training.losses import balanced_bce, hard_iou, soft_dice_loss
+
+
+def test_plain_cross_entropy_is_the_mean_over_pixels() -> None:
+    logits = torch.tensor([[[0.0, 2.0], [-1.0, 0.0]]])
+    target = torch.tensor([[[1.0, 1.0], [0.0, 0.5]]])
+    by_hand = (math.log(2) + math.log1p(math.exp(-2)) + math.log1p(math.exp(-1)) + math.log(2)) / 4
+    assert balanced_bce(logits, target, 0).tolist() == pytest.approx([by_hand])
+
+
+def test_balanced_cross_entropy_gives_object_and_background_the_same_weight() -> None:
+    target = torch.zeros(1, 10, 10)
+    target[0, 0, :4] = 1
+    logits = torch.full((1, 10, 10), -2.0)  # all background
+    inside, outside = math.log1p(math.exp(2)), math.log1p(math.exp(-2))
+    assert balanced_bce(logits, target, 1).item() == pytest.approx((inside + outside) / 2)
+    plain = 0.04 * inside + 0.96 * outside
+    assert balanced_bce(logits, target, 0).item() == pytest.approx(plain)
+    mixed = 0.3 * (inside + outside) / 2 + 0.7 * plain
+    assert balanced_bce(logits, target, 0.3).item() == pytest.approx(mixed)
+
+
+def test_one_target_for_several_masks() -> None:
+    logits = torch.stack([torch.full((3, 4, 4), 1.0), torch.full((3, 4, 4), -1.0)])  # (n, t, h, w)
+    target = torch.ones(2, 1, 4, 4)
+    for balance in (0, 0.5, 1):
+        assert balanced_bce(logits, target, balance).shape == (2, 3)
+    loss = balanced_bce(logits, target, 0)
+    assert torch.allclose(loss[0], torch.full((3,), math.log1p(math.exp(-1))))
+    assert torch.allclose(loss[1], torch.full((3,), math.log1p(math.exp(1))))
+
+
+def test_plain_cross_entropy_is_smallest_at_the_true_probability() -> None:
+    target = torch.full((1, 2, 2), 0.3)
+    best = torch.full((1, 2, 2), math.log(0.3 / 0.7))
+    losses = [balanced_bce(best + shift, target, 0).item() for shift in (-0.5, 0.0, 0.5)]
+    assert losses[1] == min(losses)
+
+
+def test_soft_dice_in_closed_form() -> None:
+    target = torch.zeros(2, 4, 4)
+    target[0, :2] = 1
+    zero = torch.zeros(2, 4, 4)  # P = 1/2 everywhere
+    first, second = soft_dice_loss(zero, target).tolist()
+    assert first == pytest.approx(1 - (2 * 4 + 1) / (8 + 8 + 1))
+    assert second == pytest.approx(1 - 1 / (8 + 1))
+    assert soft_dice_loss(80 * (target - 0.5), target).tolist() == pytest.approx([0, 0], abs=1e-6)
+    wrong = soft_dice_loss(-80 * (target - 0.5), target)
+    assert torch.allclose(wrong, torch.tensor([1 - 1 / 17, 1 - 1 / 17]))
+
+
+def test_hard_iou_counts_pixels() -> None:
+    truth = torch.zeros(3, 4, 4)
+    truth[0, :, :2] = 1
+    truth[1, :, :2] = 1
+    logits = torch.full((3, 4, 4), -1.0)
+    logits[0, :, 1:3] = 1
+    assert hard_iou(logits, truth).tolist() == pytest.approx([4 / 12, 0, 0])
+    several = hard_iou(logits[:, None].expand(3, 2, 4, 4), truth[:, None])
+    assert several.shape == (3, 2)
+
+
+def test_losses_can_be_descended() -> None:
+    target = (torch.arange(64).reshape(1, 8, 8) % 3 == 0).float()
+    logits = torch.zeros(1, 8, 8, requires_grad=True)
+    (balanced_bce(logits, target, 0.5) + soft_dice_loss(logits, target)).sum().backward()
+    assert logits.grad is not None
+    assert torch.equal(logits.grad < 0, target > 0)
