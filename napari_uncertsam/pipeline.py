@@ -270,7 +270,10 @@ class Pipeline:
         return proposals[int(np.argmax(scores))][0]
 
     def _decode(self, run: _Run, view: View, prompts: Prompts) -> Decoded:
-        return self.engine.decode(self._embed(run, view), [view.prompts_to_view(prompts, self.engine.resolution)])
+        embedding, start = self._embed(run, view), time.perf_counter()
+        decoded = self.engine.decode(embedding, [view.prompts_to_view(prompts, self.engine.resolution)])
+        run.timed("decode", start)
+        return decoded
 
     @staticmethod
     def _surroundings(run: _Run, prompts: Prompts) -> Box:

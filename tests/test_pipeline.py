@@ -62,7 +62,8 @@ def check(prediction: Prediction, shape: tuple[int, int]) -> None:
         pixels.add((suggestion.kind, round(suggestion.y), round(suggestion.x)))
     assert len(pixels) == len(prediction.suggestions)
     assert set(prediction.seconds) == {"embed", "decode", "measure", "total"}
-    assert prediction.seconds["total"] >= sum(prediction.seconds.values()) / 2 - 1e-3
+    stages = sum(prediction.seconds[name] for name in ("embed", "decode", "measure"))
+    assert stages <= prediction.seconds["total"] + 1e-6
 
 
 @pytest.mark.parametrize("method", ["entropy", "prompt"])
