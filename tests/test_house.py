@@ -20,7 +20,7 @@ PACKAGE = ROOT / "napari_uncertsam"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 #: Distributions whose module has another name.
-MODULE_OF = {"hydra-core": "hydra", "pillow": "PIL", "scikit-image": "skimage"}
+MODULE_OF = {"hydra-core": "hydra", "pillow": "PIL", "pyyaml": "yaml", "scikit-image": "skimage"}
 
 
 def setup_cfg() -> configparser.ConfigParser:
