@@ -12,7 +12,7 @@ from qtpy.QtCore import QObject, QTimer
 from napari_uncertsam.checkpoints import list_models
 from napari_uncertsam.errors import UncertSamError
 from napari_uncertsam.estimators import ESTIMATORS, make_estimator
-from napari_uncertsam.pipeline import Settings
+from napari_uncertsam.prediction import Settings
 from napari_uncertsam.ui.jobs import Jobs
 from napari_uncertsam.ui.target import AS_DISPLAYED, Target
 from napari_uncertsam.ui.texts import model_text, size_text
@@ -83,6 +83,15 @@ class Choices(QObject):
                 self._target.session.set_settings(**changes)
             except UncertSamError as error:
                 self._complain(str(error))
+
+    def adopt(self, settings: Settings) -> None:
+        """Show settings that the session has taken from a file."""
+        self.settings = settings
+        self._show_models(settings.model)
+        self._view.set_method(settings.method)
+        self._view.set_zoom(settings.zoom)
+        if self._target is not None:
+            self.follow(self._target)
 
     def choose_model(self, name: str) -> None:
         """Use a model if it is on disk, else offer to download it; the one before is used until then."""

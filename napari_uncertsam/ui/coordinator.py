@@ -16,13 +16,14 @@ from qtpy.QtWidgets import QApplication
 
 from napari_uncertsam.errors import UncertSamError
 from napari_uncertsam.session import Session
+from napari_uncertsam.ui.autosave import Autosave
 from napari_uncertsam.ui.choices import Choices
 from napari_uncertsam.ui.geometry import world_position
 from napari_uncertsam.ui.images import NO_IMAGE, ImageChooser
 from napari_uncertsam.ui.jobs import Jobs
 from napari_uncertsam.ui.keys import KeyBindings
 from napari_uncertsam.ui.modes import PromptModes
-from napari_uncertsam.ui.presenter import Presenter, overlap, uncertain_slices
+from napari_uncertsam.ui.presenter import Presenter, overlap
 from napari_uncertsam.ui.runner import Runner
 from napari_uncertsam.ui.target import Target, Targets
 from napari_uncertsam.ui.widget import RefineView
@@ -62,6 +63,7 @@ class Coordinator(QObject):
             viewer, targets, self.worker, self.jobs, self.presenter, lambda: self.choices.settings
         )
         self.runner = Runner(self.jobs, self.worker, self.files, self.presenter, view.set_device)
+        self._autosave = Autosave(self.files, self.presenter, self)
         self._modes = PromptModes(viewer, view.set_mode)
         self._keys = KeyBindings(viewer, self._verbs())
         self._connect()
@@ -165,9 +167,11 @@ class Coordinator(QObject):
         if target.sync.slot is not None:
             self._modes.set("box")
         self.presenter.say("Drag a box around an object, or click a point inside it (P).")
+        self._autosave.follow(session, self._take_up)
         self.runner.follow(session, self.choices.settings.model)
 
     def _on_leaving(self, target: Target) -> None:
+        self._autosave.follow(None)
         self.runner.follow(None)
         self.choices.follow(None)
         self.presenter.follow(None)
@@ -177,6 +181,25 @@ class Coordinator(QObject):
         mask = target.layers.existing("mask")
         if mask is not None:
             self._keys.release_layer(mask)
+
+    def _take_up(self, path: Path) -> None:
+        """Go on with work that was saved by itself."""
+        self.do(lambda session: session.load(path))
+        target = self.target
+        if target is None:
+            return
+        self.choices.adopt(target.session.settings)
+        slot = target.sync.slot
+        if slot is not None and slot[0] == target.session.plane and target.image.ndim == 3:
+            self.show_slice(target.session.slice_index)
+        elif slot is not None:
+            target.session.go_to(*slot)
+
+    def show_slice(self, index: int) -> None:
+        """Move the viewer to a slice of the present plane of a volume."""
+        if self.target is not None:
+            plane, dims = self.target.session.plane, self.viewer.dims
+            dims.set_point(*world_position(dims, self.target.image, plane, index))
 
     def _on_message(self, text: str) -> None:
         session = self.session
@@ -239,13 +262,13 @@ class Coordinator(QObject):
     def next_uncertain_slice(self) -> None:
         """Show the next of the segmented slices, from the most uncertain to the least and round again."""
         target = self.target
-        ranking = uncertain_slices(target.session) if target else []
+        ranking = target.session.ranked_slices() if target else []
         if target is None or not ranking or target.image.ndim != 3:
             self.presenter.say("No slice of this plane has been segmented yet.")
             return
         here = target.session.slice_index
         index = ranking[(ranking.index(here) + 1) % len(ranking)] if here in ranking else ranking[0]
-        self.viewer.dims.set_point(*world_position(self.viewer.dims, target.image, target.session.plane, index))
+        self.show_slice(index)
 
     def refine(self) -> None:
         """Run the automatic round on the present prediction."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from napari_uncertsam.errors import UncertSamError
-from napari_uncertsam.pipeline import Settings
+from napari_uncertsam.prediction import Settings
 from napari_uncertsam.ui.geometry import is_described, volume_of
 from napari_uncertsam.ui.jobs import Jobs
 from napari_uncertsam.ui.presenter import Presenter

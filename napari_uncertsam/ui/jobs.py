@@ -11,7 +11,8 @@ from pathlib import Path
 
 from napari_uncertsam import checkpoints
 from napari_uncertsam.engine import Engine
-from napari_uncertsam.pipeline import Pipeline, Prediction, RefinedPrediction, Request
+from napari_uncertsam.pipeline import Pipeline
+from napari_uncertsam.prediction import Prediction, RefinedPrediction, Request
 from napari_uncertsam.volume import Volume, Window, guess_modality
 
 CancelledCallback = Callable[[], bool]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
 from napari_uncertsam.session import Session
 from napari_uncertsam.ui.drawing import slice_of
 from napari_uncertsam.ui.target import Target
@@ -112,16 +110,3 @@ def overlap(session: Session) -> int:
     labels = slice_of(session.labels, session.plane, session.slice_index)
     claimed = session.entry.mask(session.volume.plane_shape(session.plane))
     return int((claimed & (labels != 0) & (labels != session.object_id)).sum())
-
-
-def uncertain_slices(session: Session) -> list[int]:
-    """Segmented slices of the present plane, from the most uncertain to the least.
-
-    A slice counts by its most uncertain object.
-    """
-    scores: dict[int, float] = {}
-    for key, entry in session.entries.items():
-        if key.plane == session.plane and entry.prediction is not None:
-            score = float(np.nan_to_num(entry.prediction.mean_uncertainty))
-            scores[key.slice_index] = max(score, scores.get(key.slice_index, 0.0))
-    return sorted(scores, key=lambda index: (-scores[index], index))

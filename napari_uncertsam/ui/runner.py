@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from napari_uncertsam.pipeline import Prediction, RefinedPrediction, Request
+from napari_uncertsam.prediction import Prediction, RefinedPrediction, Request
 from napari_uncertsam.session import Session
 from napari_uncertsam.ui.jobs import Jobs
 from napari_uncertsam.ui.presenter import Presenter

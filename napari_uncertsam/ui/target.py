@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from napari_uncertsam.pipeline import Settings
+from napari_uncertsam.prediction import Settings
 from napari_uncertsam.session import Session
 from napari_uncertsam.ui.geometry import full_resolution, has_spacing
 from napari_uncertsam.ui.layers import LayerSet

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from napari_uncertsam.checkpoints import ModelRow
-from napari_uncertsam.pipeline import Prediction, RefinedPrediction
+from napari_uncertsam.prediction import Prediction, RefinedPrediction
 from napari_uncertsam.prompts import Suggestion
 
 

@@ -203,6 +203,10 @@ class RefineView(QWidget):
         for row, (_, _, answers) in enumerate(methods):
             self._method.setItemData(row, answers, Qt.ItemDataRole.ToolTipRole)
 
+    def set_method(self, name: str) -> None:
+        """The method that is used."""
+        self._method.setCurrentIndex(self._method.findData(name))
+
     def set_windows(self, names: Sequence[str], current: str, *, enabled: bool = True) -> None:
         """Intensity windows to choose from."""
         _fill(self._window, [(name, None) for name in names], list(names).index(current) if current in names else None)

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from qtpy.QtCore import QThread
+
+from napari_uncertsam.errors import Cancelled, EngineError
+from napari_uncertsam.ui.worker import Worker
+
+
+@pytest.fixture
+def worker(qapp):
+    worker = Worker("test")
+    yield worker
+    worker.close()
+
+
+def refuse(text: str) -> None:
+    raise AssertionError(text)
+
+
+def test_results_come_back_on_the_gui_thread_from_one_thread(worker, qtbot):
+    main, seen = QThread.currentThread(), []
+    for number in range(3):
+        worker.submit(
+            "Work",
+            lambda c, p: threading.current_thread().name,
+            lambda r: seen.append((r, QThread.currentThread() is main)),
+            refuse,
+        )
+        qtbot.waitUntil(lambda n=number: len(seen) == n + 1)
+    assert seen == [("napari-uncertsam-test_0", True)] * 3
+
+
+def test_the_newest_request_wins(worker, qtbot):
+    started, done, stopped = threading.Event(), [], []
+
+    def slow(cancelled, _progress):
+        started.set()
+        while not cancelled():
+            time.sleep(0.001)
+        raise Cancelled("stopped")
+
+    ran = []
+    worker.submit("Slow", slow, done.append, refuse, lambda: stopped.append("slow"))
+    assert started.wait(5)
+    for name in ("second", "third"):
+        worker.submit(
+            name, lambda c, p, n=name: ran.append(n) or n, done.append, refuse, lambda n=name: stopped.append(n)
+        )
+    qtbot.waitUntil(lambda: not worker.is_busy)
+    assert done == ["third"]
+    assert ran == ["third"]
+    assert stopped == ["slow", "second"]
+
+
+def test_a_result_that_comes_in_spite_of_a_cancel_is_dropped(worker, qtbot):
+    started, go, done = threading.Event(), threading.Event(), []
+
+    def deaf(_cancelled, _progress):
+        started.set()
+        return go.wait(5)
+
+    worker.submit("Deaf", deaf, done.append, refuse)
+    assert started.wait(5)
+    worker.cancel()
+    go.set()
+    qtbot.waitUntil(lambda: not worker.is_busy)
+    assert done == []
+
+
+def test_queued_work_is_all_done(qapp, qtbot):
+    worker, done = Worker("queue", newest_wins=False), []
+    for number in range(4):
+        worker.submit("Work", lambda c, p, n=number: n, done.append, refuse)
+    qtbot.waitUntil(lambda: not worker.is_busy)
+    assert done == [0, 1, 2, 3]
+    worker.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (EngineError("There was not enough memory."), "There was not enough memory."),
+        (MemoryError(), "There was not enough memory; close other programs or use a smaller model."),
+        (ZeroDivisionError("by zero"), "Work failed unexpectedly (ZeroDivisionError: by zero); your work is kept."),
+    ],
+)
+def test_every_failure_is_a_sentence(worker, qtbot, error, sentence):
+    said = []
+
+    def fail(_cancelled, _progress):
+        raise error
+
+    worker.submit("Work", fail, refuse, said.append)
+    qtbot.waitUntil(lambda: bool(said))
+    assert said[0].startswith(sentence)
+    worker.submit("Work", lambda c, p: 1, said.append, refuse)
+    qtbot.waitUntil(lambda: said[-1] == 1)
+
+
+def test_busy_and_progress_are_told(worker, qtbot):
+    busy, progress = [], []
+    worker.busy_changed.connect(busy.append)
+    worker.progressed.connect(lambda text, share: progress.append((text, share)))
+
+    def work(_cancelled, report):
+        report("half", 0.5)
+        report("too soon to be shown", 0.6)
+
+    worker.submit("Work", work, lambda _: worker.submit("More", lambda c, p: None, lambda _: None, refuse), refuse)
+    qtbot.waitUntil(lambda: busy == [True, True, False])
+    assert progress == [("Work", -1.0), ("half", 0.5), ("More", -1.0)]
+
+
+def test_a_closed_worker_is_silent(qapp, qtbot):
+    worker, started, done = Worker("closing"), threading.Event(), []
+
+    def slow(cancelled, _progress):
+        started.set()
+        while not cancelled():
+            time.sleep(0.001)
+
+    worker.submit("Slow", slow, done.append, done.append)
+    assert started.wait(5)
+    worker.close()
+    worker.submit("Late", lambda c, p: 1, done.append, done.append)
+    qtbot.wait(50)
+    assert done == []
