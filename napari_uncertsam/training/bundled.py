@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_uncertsam.engine import build_model, image_features, normalise
+from napari_uncertsam.errors import InputError
 from napari_uncertsam.training.losses import balanced_bce, hard_iou, soft_dice_loss
 from napari_uncertsam.training.schedule import PromptBatch, corrections, first_prompts
 from napari_uncertsam.training.synthetic import make_scene
@@ -213,10 +214,13 @@ def fit(
     initialise(model)
     average = Averaged(model, settings.ema)
     optimiser = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
-    state = {"step": 0, "seconds": 0.0}
+    state: dict[str, Any] = {"step": 0, "seconds": 0.0}
     checkpoint = out / "checkpoint.pt"
     if resume and checkpoint.exists():
-        state = _restore(checkpoint, model, average, optimiser, generator)
+        state = _restore(checkpoint, settings, model, average, optimiser, generator)
+    else:
+        (out / "curve.csv").unlink(missing_ok=True)
+    state["settings"] = asdict(settings)
     _loop(settings, out, model, average, optimiser, generator, state, report)
     return export(average.state, settings, state, out / "bundled.safetensors")
 
@@ -288,10 +292,19 @@ def _save(
 
 
 def _restore(
-    path: Path, model: nn.Module, average: Averaged, optimiser: Any, generator: torch.Generator
+    path: Path, settings: Settings, model: nn.Module, average: Averaged, optimiser: Any, generator: torch.Generator
 ) -> dict[str, Any]:
     content = torch.load(path, map_location="cpu", weights_only=True)
-    model.load_state_dict(content["model"])
+    earlier = content["state"].get("settings", asdict(settings))
+    other = [f"{k} = {v}" for k, v in earlier.items() if asdict(settings).get(k) != v and k not in ("steps", "minutes")]
+    if other:
+        raise InputError(
+            f"The checkpoint in {path.parent} was trained with {', '.join(other)}; use the same or --no-resume."
+        )
+    try:
+        model.load_state_dict(content["model"])
+    except RuntimeError as error:
+        raise InputError(f"{path} is a checkpoint of another model; use --no-resume or another folder.") from error
     average.state = {k: v.to(average.state[k].device) for k, v in content["average"].items()}
     optimiser.load_state_dict(content["optimiser"])
     generator.set_state(content["generator"])
