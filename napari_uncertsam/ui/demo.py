@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from napari_uncertsam.session import Session
     from napari_uncertsam.ui.jobs import Jobs
 
-#: A box as somebody would draw it around the left kidney of the sample CT.
-SLICE, BOX = 29, Box(137, 157, 178, 200)
+#: A box as somebody would draw it around the right kidney of the sample CT.
+SLICE, BOX = 29, Box(144, 62, 176, 98)
 #: Pixels of the slice around the box that are shown with it, relative to its longer side.
 _MARGIN = 2.0
 _TITLE, _WINDOW = "napari-uncertsam demo", (1500, 950)

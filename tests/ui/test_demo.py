@@ -17,8 +17,8 @@ from napari_uncertsam.ui.jobs import Jobs
 from tests.fakes import FakeEngine
 
 
-def test_the_box_encloses_the_left_kidney() -> None:
-    kidney = np.asarray(read(sample_path("abdomen_labels")).array)[demo.SLICE] == 4
+def test_the_box_encloses_the_right_kidney() -> None:
+    kidney = np.asarray(read(sample_path("abdomen_labels")).array)[demo.SLICE] == 5
     tight = Box.of_mask(kidney)
     assert 0.8 < demo.BOX.iou(tight) < 1
     assert demo.BOX.intersection(tight) == tight.area
