@@ -145,7 +145,7 @@ class Coordinator(QObject):
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             QApplication.processEvents()
-            if not self.is_busy:
+            if not self.is_busy and (self.target is None or self.target.sync.is_drawn):
                 return True
             time.sleep(0.005)
         return False

@@ -248,7 +248,7 @@ class StatusLine(QWidget):
 
     def set_progress(self, text: str, fraction: float) -> None:
         """What is being done, and how much of it in [0, 1]; below 0 where that is not known."""
-        self._bar.setRange(0, 0 if fraction < 0 else 100)
+        # Not Qt's moving bar for "unknown": beside an OpenGL canvas each of its steps paints the whole window again.
         self._bar.setValue(round(100 * max(fraction, 0)))
         self._bar.setFormat(text)
         self._bar.setToolTip(text)

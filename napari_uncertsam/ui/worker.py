@@ -7,6 +7,8 @@ two threads. Results come back on the GUI thread through a queued Qt signal.
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -25,6 +27,7 @@ Report = Callable[[str, float], None]
 #: ``work(cancelled, progress)``, called on the worker thread.
 Work = Callable[[Callable[[], bool], Report], Any]
 
+_NICENESS = 10
 _REPORT_EVERY = 0.05  # seconds; the GUI repaints no faster
 
 
@@ -61,7 +64,7 @@ class Worker(QObject):
     def __init__(self, name: str, *, newest_wins: bool = True, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._newest_wins = newest_wins
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"napari-uncertsam-{name}")
+        self._executor = ThreadPoolExecutor(1, f"napari-uncertsam-{name}", initializer=_give_way)
         self._open: list[_Ticket] = []
         self._closed = False
         # Queued: the signals are emitted on the worker thread, the slots run on the GUI thread.
@@ -176,6 +179,18 @@ class Worker(QObject):
             # `done` may have submitted more work.
             if not self._open:
                 self.busy_changed.emit(False)
+
+
+def _give_way() -> None:
+    """Let the GUI thread go first where both want the processor; the threads that torch starts inherit it.
+
+    Only Linux has priorities of single threads.
+    """
+    if sys.platform == "linux":
+        try:
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(_NICENESS + os.nice(0), 19))
+        except OSError:
+            logger.debug("the worker thread keeps the priority of the GUI thread")
 
 
 @dataclass(frozen=True)

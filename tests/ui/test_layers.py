@@ -64,7 +64,7 @@ def test_a_new_layer_does_not_take_the_mouse_from_the_one_drawn_on():
     loop.viewer.layers.selection.active = loop.layer("points")
     loop.viewer.layers.remove("suggested points")
     loop.session.set_box(Box(40, 34, 87, 97))
-    assert "suggested points" in names(loop)
+    assert loop.layer("suggested points") in loop.viewer.layers
     assert loop.viewer.layers.selection.active is loop.layer("points")
 
 
@@ -466,6 +466,7 @@ def test_suggestions_are_numbered_by_rank_and_the_chosen_one_stands_out():
     assert list(layer.features["rank"]) == [rank for rank, _ in ranked]
     np.testing.assert_allclose(layer.data, [position for _, position in ranked])
     loop.sync.choose(1)
+    loop.flush()
     colours = {tuple(c) for c in layer.face_color}
     assert len(colours) == 2
     loop.session.answer(suggestions[0], inside=True)
