@@ -17,6 +17,7 @@ from napari_uncertsam.ui.styles import (
     NEGATIVE_COLOUR,
     POSITIVE_COLOUR,
     SUGGESTION_COLOUR,
+    SUGGESTION_FACE,
     TRANSPARENT,
 )
 
@@ -79,7 +80,7 @@ def draw_suggested_points(
     layer.data = positions
     layer.features = _rank_features(ranks)
     if len(ranks):
-        colours = [CHOSEN_COLOUR if rank == chosen else SUGGESTION_COLOUR for rank in ranks]
+        colours = [CHOSEN_COLOUR if rank == chosen else SUGGESTION_FACE for rank in ranks]
         layer.face_color = colours
         layer.border_color = colours
     layer.refresh()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_uncertsam.ui.geometry import copy_transform, spatial_shape
-from napari_uncertsam.ui.styles import CONTOUR, ROLES, Role, make_layer
+from napari_uncertsam.ui.styles import ROLES, Role, contour_width, make_layer
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -94,7 +94,7 @@ class LayerSet:
             mask = labels.copy() if labels.any() else np.zeros(labels.shape, labels.dtype)
         layer = make_layer(role, self.image, self._slab(None), mask)
         if role == "mask" and self.viewer.dims.ndisplay == 2:
-            layer.contour = CONTOUR
+            layer.contour = contour_width(self.image)
         layers = self.viewer.layers
         selected = set(layers.selection)
         layers.insert(self._position(role), layer)
@@ -150,7 +150,7 @@ class LayerSet:
     def _on_ndisplay(self, _event: Any = None) -> None:
         """Outlines exist in 2D only; napari would warn of them again and again in 3D."""
         if "mask" in self._layers:
-            self.mask.contour = CONTOUR if self.viewer.dims.ndisplay == 2 else 0
+            self.mask.contour = contour_width(self.image) if self.viewer.dims.ndisplay == 2 else 0
 
     def _on_transform(self, _event: Any = None) -> None:
         for role, layer in self._layers.items():

@@ -19,13 +19,18 @@ Role = Literal["uncertainty", "probability", "mask", "suggested boxes", "suggest
 ROLES: tuple[Role, ...] = get_args(Role)
 
 POSITIVE_COLOUR, NEGATIVE_COLOUR = "#2ecc71", "#ff4d4d"
-BOX_COLOUR, SUGGESTION_COLOUR, CHOSEN_COLOUR = "#4cc9f0", "#ffd166", "#ffffff"
+BOX_COLOUR = "#4cc9f0"
+#: Of suggestions: told apart from every colour of the heatmap that they lie on.
+SUGGESTION_COLOUR, SUGGESTION_FACE, CHOSEN_COLOUR = "#ffffff", "#101018", "#ff2fa0"
 TRANSPARENT = "#00000000"
 #: Of objects, told apart from each other, from grey images and from the colours of prompts and uncertainty.
 OBJECT_COLOURS = ("#3ddc97", "#4895ef", "#f15bb5", "#b5e48c", "#9b5de5", "#00bbf9", "#ff99c8", "#90f1ef")
-#: Width of the outline of a mask: it shows where the mask ends and leaves image and uncertainty visible.
-CONTOUR = 1
 MAX_ENTROPY = math.log(2)
+
+
+def contour_width(image: Image) -> int:
+    """Pixels of a mask's outline: it shows where the mask ends and leaves image and uncertainty visible."""
+    return max(1, min(spatial_shape(image)[-2:]) // 256)
 
 
 def fading_colormap(name: str, base: str, opaque_from: float) -> Colormap:
@@ -115,16 +120,9 @@ def _points(ndim: int, side: int, common: dict[str, Any], *, suggested: bool) ->
     style: dict[str, Any]
     if suggested:
         style = {
-            "symbol": "ring",
-            "face_color": SUGGESTION_COLOUR,
-            "border_color": SUGGESTION_COLOUR,
+            "face_color": SUGGESTION_FACE,
             "features": {"rank": np.zeros(0, dtype=str)},
-            "text": {
-                "string": "{rank}",
-                "color": SUGGESTION_COLOUR,
-                "size": 11,
-                "anchor": "upper_left",
-            },
+            "text": {"string": "{rank}", "color": SUGGESTION_COLOUR, "size": 9, "anchor": "center"},
         }
     else:
         style = {
@@ -136,5 +134,5 @@ def _points(ndim: int, side: int, common: dict[str, Any], *, suggested: bool) ->
         }
     layer = Points(ndim=ndim, size=max(side / 45, 1.5), **style, **common)
     # On screen a point is never too small to hit, nor does it cover what it marks.
-    layer.canvas_size_limits = (9, 22)
+    layer.canvas_size_limits = (18, 22) if suggested else (9, 22)
     return layer
