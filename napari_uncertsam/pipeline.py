@@ -204,7 +204,10 @@ class Pipeline:
         """
         run.stop_if_cancelled()
         start, shape = time.perf_counter(), (view.height, view.width)
-        image = run.request.window.apply(view.crop(run.raw, LARGEST_SIDE))
+        pixels = view.crop(run.raw, LARGEST_SIDE)
+        if pixels.dtype.kind == "f" and np.isnan(pixels).all():
+            raise InputError("Every pixel around the prompt is NaN, so there is nothing to see; choose another place.")
+        image = run.request.window.apply(pixels)
         digest = hashlib.sha256(f"{self.engine.name}|{self.engine.sha256}|{image.shape}|{shape}".encode())
         digest.update(np.ascontiguousarray(image).data)
         key = digest.hexdigest()

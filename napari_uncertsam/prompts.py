@@ -213,12 +213,16 @@ class Prompts:
         Raises
         ------
         InputError
-            If a point, or the whole box, is outside the ``(height, width)`` image.
+            If a point, or the whole box, is outside the ``(height, width)`` image, or one point is said to be both
+            inside and outside of the object.
         """
+        inside, outside = ({(p.y, p.x) for p in self.points if p.positive is sign} for sign in (True, False))
+        for y, x in sorted(inside & outside):
+            raise InputError(f"The point ({y:g}, {x:g}) is given as inside and as outside; keep one of the two.")
         for point in self.points:
             if not point.is_in(height, width):
                 raise InputError(
-                    f"The point ({point.y:g}, {point.x:g}) lies outside the {height} x {width} image; click on it."
+                    f"The point ({point.y:g}, {point.x:g}) lies outside the {height} x {width} image; give one inside it."
                 )
         return self if self.box is None else self.with_box(self.box.clip(height, width))
 

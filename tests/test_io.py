@@ -496,7 +496,7 @@ def test_masks_that_cannot_be_written(tmp_path, name, array, message):
 
 
 def test_maps_and_volumes_need_the_right_format(tmp_path):
-    flat, solid = Volume(np.zeros((5, 7))), Volume(np.zeros((2, 5, 7)))
+    flat, solid = Volume(np.zeros((5, 7))), Volume(np.zeros((2, 5, 7)), affine=np.eye(4))
     for path, array, like, message in (
         ("m.png", np.zeros((5, 7)), flat, "no fractions"),
         ("m.tif", np.zeros((5, 7), complex), flat, "real numbers"),
@@ -586,3 +586,10 @@ def test_prompts_files_that_are_missing_or_not_text(tmp_path):
         read_prompts(tmp_path / "b.json")
     with pytest.raises(InputError, match="could not be read"):
         read_prompts(tmp_path)
+
+
+def test_a_tiff_stack_comes_back_as_one(tmp_path: Path) -> None:
+    stack = Volume(np.zeros((3, 4, 5), np.uint8), source=tmp_path / "stack.tif")
+    assert (output_suffix(stack), output_suffix(stack, "map")) == (".tif", ".tif")
+    labels = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)
+    assert np.array_equal(read(write_mask(tmp_path / "mask.tif", labels, stack)).array, labels)

@@ -155,3 +155,8 @@ def test_answers_to_suggestions() -> None:
     suggestion = Suggestion("point", 3.5, 4.5, 0.6, 0.4)
     assert suggestion.answer(True) == Point(3.5, 4.5, True)
     assert suggestion.answer(False) == Point(3.5, 4.5, False)
+
+
+def test_a_point_is_not_inside_and_outside_at_once() -> None:
+    with pytest.raises(InputError, match="inside and as outside"):
+        Prompts((Point(3, 4), Point(3, 4, positive=False))).clipped(10, 10)

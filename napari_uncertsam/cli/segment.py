@@ -220,7 +220,7 @@ def _sentence(prediction: Prediction, refined: RefinedPrediction | None) -> str:
     if refined is None:
         return text + f"mean uncertainty {prediction.mean_uncertainty:.3f} nats."
     kept = sum(r.accepted for r in refined.rounds)
-    rounds = f"{kept} of {len(refined.rounds)} refinement rounds kept."
+    rounds = f"{kept} of {len(refined.rounds)} refinement rounds kept. {refined.rounds[-1].reason}"
     if not kept:
         return text + f"mean uncertainty {prediction.mean_uncertainty:.3f} nats; {rounds}"
     return (

@@ -26,7 +26,10 @@ def output_suffix(volume: Volume, kind: Literal["mask", "map"] = "mask") -> str:
     ('.png', '.nii.gz')
     """
     if volume.ndim == 3:
-        return ".nii.gz"
+        stack = (
+            volume.affine is None and volume.source is not None and volume.source.suffix.lower() in (".tif", ".tiff")
+        )
+        return ".tif" if stack else ".nii.gz"
     return ".png" if kind == "mask" else ".tif"
 
 
@@ -70,7 +73,7 @@ def write_mask(path: str | os.PathLike[str], mask: NDArray[Any], like: Volume, *
     Parameters
     ----------
     path : path
-        Ending in ``.nii.gz``, ``.nii``, or for a 2D image ``.png``, ``.tif``, ``.tiff``.
+        Ending in ``.nii.gz``, ``.nii``; ``.tif``, ``.tiff`` where there is no affine to lose; ``.png`` for a 2D image.
     mask : (Z, Y, X) or (Y, X), boolean or integer
         Of the shape of `like`; 0 is the background. Stored as uint8, or uint16 or int32 where the labels need it.
     like : Volume
@@ -151,7 +154,8 @@ def _write_array(path: Path, array: NDArray[Any], like: Volume, overwrite: bool,
             raise InputError(f"A 2D image has no geometry for {path.name}; write a {output_suffix(like)} instead.")
         return _write(path, nifti_image(array, like, labels=labels).to_filename, None, overwrite)
     if name.endswith((".tif", ".tiff")):
-        return _write(path, lambda temporary: _save_tiff(temporary, array), like, overwrite)
+        flat = None if like.affine is None else like
+        return _write(path, lambda temporary: _save_tiff(temporary, array), flat, overwrite)
     raise InputError(f"{path.name} has no known ending; use {output_suffix(like, 'mask' if labels else 'map')}.")
 
 
