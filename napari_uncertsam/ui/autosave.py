@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from qtpy.QtCore import QObject, QTimer
@@ -42,6 +43,7 @@ class Autosave(QObject):
         self._files, self._presenter = files, presenter
         self._session: Session | None = None
         self._started = False
+        self._writing: Session | None = None  # whose saving in the background has not ended
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_QUIET_MS)
@@ -51,9 +53,10 @@ class Autosave(QObject):
         """Save another session from now on, or none; `take_up` gets the path of earlier work if the user wants it."""
         if self._session is not None:
             self._session.history_changed.disconnect(self._on_history)
-            if self._timer.isActive():
+            if self._timer.isActive() or self._writing is self._session:  # the other thread may end before it writes
                 self._write_now()
         self._timer.stop()
+        self._writing = None
         self._session, self._started = session, bool(session and session.entries)
         if session is None:
             return
@@ -71,7 +74,13 @@ class Autosave(QObject):
         """Save now, in the background; work of an earlier session is kept beside it."""
         write = self._writer()
         if write is not None:
-            self._files.submit("Saving by itself", lambda _c, _p: write(), lambda _n: None, self._presenter.complain)
+            session = self._writing = self._session
+            done = partial(self._written, session)
+            self._files.submit("Saving by itself", lambda _c, _p: write(), done, self._presenter.complain)
+
+    def _written(self, session: Session | None, _nothing: None) -> None:
+        if self._writing is session:
+            self._writing = None
 
     def _write_now(self) -> None:
         """When the session is left there may be no later: a few milliseconds."""

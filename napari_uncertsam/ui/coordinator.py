@@ -46,10 +46,18 @@ class Coordinator(QObject):
     jobs : Jobs, optional
         What runs on the worker thread; with it, tests and scripts bring engines of their own.
     parent : QObject, optional
+    autosave : bool
+        Save the work by itself, and offer to go on with earlier work.
     """
 
     def __init__(
-        self, viewer: ViewerModel, view: RefineView, jobs: Jobs | None = None, parent: QObject | None = None
+        self,
+        viewer: ViewerModel,
+        view: RefineView,
+        jobs: Jobs | None = None,
+        parent: QObject | None = None,
+        *,
+        autosave: bool = True,
     ) -> None:
         super().__init__(parent)
         self.viewer, self.view, self.jobs = viewer, view, jobs or Jobs()
@@ -63,7 +71,7 @@ class Coordinator(QObject):
             viewer, targets, self.worker, self.jobs, self.presenter, lambda: self.choices.settings
         )
         self.runner = Runner(self.jobs, self.worker, self.files, self.presenter, view.set_device)
-        self._autosave = Autosave(self.files, self.presenter, self)
+        self._autosave = Autosave(self.files, self.presenter, self) if autosave else None
         self._modes = PromptModes(viewer, view.set_mode)
         self._keys = KeyBindings(viewer, self._verbs())
         self._connect()
@@ -166,12 +174,13 @@ class Coordinator(QObject):
         self.presenter.follow(target)
         if target.sync.slot is not None:
             self._modes.set("box")
-        self.presenter.say("Drag a box around an object, or click a point inside it (P).")
-        self._autosave.follow(session, self._take_up)
+        if self._autosave is not None:
+            self._autosave.follow(session, self._take_up)
         self.runner.follow(session, self.choices.settings.model)
 
     def _on_leaving(self, target: Target) -> None:
-        self._autosave.follow(None)
+        if self._autosave is not None:
+            self._autosave.follow(None)
         self.runner.follow(None)
         self.choices.follow(None)
         self.presenter.follow(None)

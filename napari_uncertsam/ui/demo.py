@@ -59,7 +59,7 @@ def prepare(viewer: ViewerModel, jobs: Jobs | None = None, seconds: float = _SEC
     (layer_data,) = abdomen_ct()
     image = Layer.create(*layer_data)
     viewer.add_layer(image)
-    widget = make_widget(viewer, jobs)
+    widget = make_widget(viewer, jobs, autosave=False)  # nobody wants to go on with the demo
     session = _wait(widget, lambda session: True, seconds)
     axis, position = world_position(viewer.dims, image, 0, SLICE)
     viewer.dims.set_point(axis, position)

@@ -13,7 +13,7 @@ from napari_uncertsam.prediction import Settings
 from napari_uncertsam.ui.geometry import is_described, volume_of
 from napari_uncertsam.ui.jobs import Jobs
 from napari_uncertsam.ui.presenter import Presenter
-from napari_uncertsam.ui.target import Target, Targets
+from napari_uncertsam.ui.target import Target, Targets, is_ours
 from napari_uncertsam.ui.worker import Worker
 from napari_uncertsam.volume import Volume, Window
 
@@ -74,9 +74,8 @@ class ImageChooser:
         """List the images anew; open one if none is, and leave one that was removed."""
         from napari.layers import Image
 
-        ours = self.target.layers if self.target else None
         layers = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
-        self.images = [layer for layer in layers if ours is None or ours.role_of(layer) is None]
+        self.images = [layer for layer in layers if not is_ours(layer)]
         current = self.target.image if self.target else self._opening
         if current is not None and current not in self.images:
             self.leave()
@@ -127,6 +126,7 @@ class ImageChooser:
     def _enter(self, target: Target) -> None:
         self._opening, self.target = None, target
         target.image.events.data.connect(self._on_data)
+        target.layers.created.connect(self.refresh)  # the layer was listed when it was inserted, before it was marked
         self.entered.emit(target)
 
     def leave(self) -> None:
@@ -136,6 +136,7 @@ class ImageChooser:
         if target is not None:
             self.leaving.emit(target)
             target.image.events.data.disconnect(self._on_data)
+            target.layers.created.disconnect(self.refresh)
             self._targets.leave(target)
 
     def _on_data(self, _event: Any = None) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 TITLE = "Refine by uncertainty"
+CLOSED = "This panel was closed; open it again from the menu."
 
 
 class TabKey(QObject):
@@ -43,6 +44,12 @@ class TabKey(QObject):
                 canvas.installEventFilter(self)
                 self._watched.append(canvas)
 
+    def close(self) -> None:
+        """Stop listening."""
+        for canvas in self._watched:
+            canvas.removeEventFilter(self)
+        self._watched.clear()
+
     def eventFilter(self, _canvas: QObject | None, event: QEvent | None) -> bool:
         """Take a pressed Tab, and nothing else."""
         if isinstance(event, QKeyEvent) and event.type() == QEvent.Type.KeyPress and event.key() == Qt.Key.Key_Tab:
@@ -59,17 +66,25 @@ class RefineWidget(QWidget):
         napari fills it in by this name.
     jobs : Jobs, optional
         What runs on the worker thread.
+    autosave : bool
+        Save the work by itself, and offer to go on with earlier work.
+
+    Notes
+    -----
+    Taken out of its dock (the cross of the dock, or ``viewer.window.remove_dock_widget``) it ends: the mask stays, the
+    other layers go. Hiding, floating or tabbing the dock leaves it at work.
     """
 
-    def __init__(self, napari_viewer: ViewerModel, jobs: Jobs | None = None) -> None:
+    def __init__(self, napari_viewer: ViewerModel, jobs: Jobs | None = None, *, autosave: bool = True) -> None:
         super().__init__()
+        self._docked = False
         # The list and the help scroll: the dock is theirs from top to bottom.
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         self.view = RefineView([(entry.label, entry.help) for entry in KEYS], HELP_NOTE, self)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.view)
-        self.coordinator = Coordinator(napari_viewer, self.view, jobs)
+        self.coordinator = Coordinator(napari_viewer, self.view, jobs, autosave=autosave)
         self._tab = TabKey(self.coordinator.next_suggestion, self)
         self.destroyed.connect(self.coordinator.close)
 
@@ -78,17 +93,30 @@ class RefineWidget(QWidget):
         super().showEvent(event)
         self._tab.watch(self.window() or self)
 
+    def changeEvent(self, event: QEvent | None) -> None:
+        """End when napari takes the widget out of its dock: it does not delete it, and nobody sees it any more."""
+        super().changeEvent(event)
+        if event is None or event.type() != QEvent.Type.ParentChange:
+            return
+        if self.parent() is not None:
+            self._docked = True
+        elif self._docked:
+            self._tab.close()
+            self.coordinator.close()
+            self.view.setEnabled(False)
+            self.view.set_message(CLOSED)
+
     def sizeHint(self) -> QSize:
         """As wide as the list of suggestions needs."""
         return QSize(350, 760)
 
 
-def make_widget(viewer: ViewerModel, jobs: Jobs | None = None) -> RefineWidget:
+def make_widget(viewer: ViewerModel, jobs: Jobs | None = None, *, autosave: bool = True) -> RefineWidget:
     """Open the widget in a viewer, docked where the viewer has a window.
 
     For scripts: ``make_widget(viewer).coordinator`` has the session, and `wait` for what is being computed.
     """
-    widget = RefineWidget(viewer, jobs)
+    widget = RefineWidget(viewer, jobs, autosave=autosave)
     window = getattr(viewer, "window", None)
     if window is not None:
         window.add_dock_widget(widget, name=TITLE, area="right")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from napari_uncertsam.session import Session
 from napari_uncertsam.ui.drawing import slice_of
 from napari_uncertsam.ui.target import Target
-from napari_uncertsam.ui.texts import ResultText, result_text, suggestion_rows
+from napari_uncertsam.ui.texts import ResultText, result_text, status_text, suggestion_rows
 from napari_uncertsam.ui.widget import RefineView
 
 
@@ -23,6 +24,7 @@ class Presenter:
         self._view = view
         self._target: Target | None = None
         self._action: Callable[[], None] | None = None
+        self._state: tuple[Any, ...] | None = None  # of the session, when the status was last derived from it
         #: Row of the suggestion that the keys answer, from 0.
         self.chosen: int | None = None
         self.show()
@@ -30,21 +32,25 @@ class Presenter:
     def follow(self, target: Target | None) -> None:
         """Show another target, or none."""
         if self._target is not None:
-            session = self._target.session
-            session.prediction_changed.disconnect(self.show_result)
-            session.suggestions_changed.disconnect(self.show_suggestions)
-            session.objects_changed.disconnect(self.show)
-            session.history_changed.disconnect(self.show)
-            session.refined.disconnect(self.show_result)
-        self._target = target
+            for signal, slot in self._signals(self._target.session):
+                signal.disconnect(slot)
+        self._target, self._state = target, None
         if target is not None:
-            session = target.session
-            session.prediction_changed.connect(self.show_result)
-            session.suggestions_changed.connect(self.show_suggestions)
-            session.objects_changed.connect(self.show)
-            session.history_changed.connect(self.show)
-            session.refined.connect(self.show_result)
+            for signal, slot in self._signals(target.session):
+                signal.connect(slot)
         self.show()
+
+    def _signals(self, session: Session) -> tuple[tuple[Any, Callable[[], None]], ...]:
+        return (
+            (session.prediction_changed, self.show_result),
+            (session.suggestions_changed, self.show_suggestions),
+            (session.objects_changed, self.show),
+            (session.history_changed, self.show),
+            (session.refined, self.show_result),
+            # Whatever changes on screen, another slice too, comes with this one; a refused refinement only with that.
+            (session.prompts_changed, self.show_status),
+            (session.refined, self.show_status),
+        )
 
     def show(self) -> None:
         """Show everything."""
@@ -53,6 +59,17 @@ class Presenter:
         self._view.set_history(bool(session and session.can_undo), bool(session and session.can_redo))
         self.show_result()
         self.show_suggestions()
+        self.show_status()
+
+    def show_status(self) -> None:
+        """Say what to do next, once per state of the session: what else is said stays until that changes."""
+        if self._target is None:
+            return
+        session = self._target.session
+        state = (session.prediction, session.prompts, session.last_refinement, status_text(session))
+        if state != self._state:
+            self._state = state
+            self.say(state[-1])
 
     def show_result(self) -> None:
         """Show uncertainty, area and the last run, and which actions make sense."""

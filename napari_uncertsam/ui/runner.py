@@ -68,8 +68,6 @@ class Runner:
 
     def _predicted(self, prediction: Prediction) -> None:
         if self._session is not None:
-            # Before it is delivered: the session may have something more important to say.
-            self._presenter.say("Answer a suggestion, correct with a click, or refine.")
             self._session.deliver(prediction)
 
     def refine(self, session: Session) -> None:
@@ -89,8 +87,6 @@ class Runner:
         )
 
     def _refined(self, refined: RefinedPrediction) -> None:
-        accepted = refined.accepted
-        self._presenter.say("The refined mask is kept; undo brings back the one before." if accepted else _REFUSED)
         if self._session is not None:
             self._session.deliver_refinement(refined)
 
@@ -122,6 +118,3 @@ class Runner:
             lambda paths: self._presenter.say(f"Saved {', '.join(p.name for p in paths)} to {folder}."),
             self._presenter.complain,
         )
-
-
-_REFUSED = "The refinement was not kept: the mask stays as it was."

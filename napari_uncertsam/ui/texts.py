@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from napari_uncertsam.checkpoints import ModelRow
 from napari_uncertsam.prediction import Prediction, RefinedPrediction
 from napari_uncertsam.prompts import Suggestion
+from napari_uncertsam.session import Session
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,14 @@ def result_text(
     ----------
     prediction : Prediction, optional
     refined : RefinedPrediction, optional
-        Of any prediction; left out when it is of another.
+        Of any prediction; left out when it is of another, or undone.
     pixel_mm : (float, float), optional
         Millimetres per pixel, where known.
     """
     if prediction is None:
         return ResultText()
     uncertainty, reason, verdict = f"{prediction.mean_uncertainty:.4f} nats", "", ""
-    if refined is not None and refined.rounds and prediction in (refined.before, refined.prediction):
+    if refined is not None and refined.rounds and prediction is refined.prediction:
         first, last = refined.rounds[0], refined.rounds[-1]
         verdict = "kept" if refined.accepted else "refused"
         uncertainty = f"{first.before:.4f} → {last.after:.4f} nats"
@@ -61,6 +62,20 @@ def result_text(
     record = prediction.record
     run = f"{seconds:.2f} s · {record.get('model', '?')} · {record.get('device', '?')}"
     return ResultText(uncertainty, area_text(prediction, pixel_mm), run, reason, verdict)
+
+
+def status_text(session: Session) -> str:
+    """What to do next on the present slice, or what became of the refinement; one sentence."""
+    prediction, refined = session.prediction, session.last_refinement
+    if session.request is None:
+        return "Draw a box or click inside the object."
+    if prediction is None:
+        return "Segmenting …"
+    if refined is not None and refined.rounds and prediction is refined.prediction:
+        if refined.accepted:
+            return "The refined mask is kept; undo brings back the one before."
+        return "The refinement was not kept: the mask stays as it was."
+    return f"{'Answer a suggestion, correct' if session.suggestions else 'Correct'} with a click, or refine."
 
 
 def area_text(prediction: Prediction, pixel_mm: tuple[float, float] | None) -> str:

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QColor, QIcon, QPainter, QPen, QPixmap
 from qtpy.QtWidgets import (
     QButtonGroup,
     QCheckBox,
-    QComboBox,
     QFileDialog,
     QFormLayout,
     QFrame,
-    QHBoxLayout,
     QLabel,
     QMessageBox,
     QPushButton,
     QScrollArea,
-    QSizePolicy,
     QSpinBox,
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from napari_uncertsam.ui.panels import ResultCard, StatusLine, SuggestionList
+from napari_uncertsam.ui.parts import button, combo_box, fill, heading, key_help, line, row, swatch
 from napari_uncertsam.ui.styles import BOX_COLOUR, NEGATIVE_COLOUR, POSITIVE_COLOUR
 from napari_uncertsam.ui.texts import ResultText, SuggestionRow
 
@@ -68,15 +63,15 @@ class RefineView(QWidget):
         column.setSpacing(8)
         for part in (
             self._settings(),
-            _line(),
+            line(),
             self._object_row(),
             self._mode_row(),
             self._refine_button(),
             self._result(),
-            _heading("Suggestions", "Places where an answer would help most, most uncertain first"),
+            heading("Suggestions", "Places where an answer would help most, most uncertain first"),
             self._suggestions(),
             self._history_row(),
-            _help(keys, note),
+            key_help(keys, note),
         ):
             column.addWidget(part)
         column.addStretch(1)
@@ -91,17 +86,17 @@ class RefineView(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 4, 4, 6)
         layout.addWidget(area, 1)
-        layout.addWidget(_line())
+        layout.addWidget(line())
         layout.addWidget(self._status)
         self.setMinimumWidth(310)
 
     # -- parts ---------------------------------------------------------------------------------------------------
 
     def _settings(self) -> QWidget:
-        self._image = _combo("Image to segment: 2D, or a slice of a volume")
-        self._model = _combo("Model; what is not downloaded can be fetched with the button beside it")
-        self._method = _combo("Where the uncertainty comes from")
-        self._window = _combo("Intensities that the model sees, from black to white; 'as displayed' follows the layer")
+        self._image = combo_box("Image to segment: 2D, or a slice of a volume")
+        self._model = combo_box("Model; what is not downloaded can be fetched with the button beside it")
+        self._method = combo_box("Where the uncertainty comes from")
+        self._window = combo_box("Intensities that the model sees, black to white; 'as displayed' follows the layer")
         self._image.activated.connect(self.image_requested)
         self._model.activated.connect(lambda _: self.model_requested.emit(self._model.currentData()))
         self._method.activated.connect(lambda _: self.method_requested.emit(self._method.currentData()))
@@ -134,26 +129,26 @@ class RefineView(QWidget):
         self._object.setAccessibleName("Object")
         self._object.setKeyboardTracking(False)
         self._object.valueChanged.connect(self.object_requested)
-        new = _button("New object", "Start the next object (N)", self.new_object_requested)
-        clear = _button("Clear", "Remove this object's box, points and mask from this slice", self.clear_requested)
-        return _row(QLabel("Object"), self._object, (new, 1), (clear, 1))
+        new = button("New object", "Start the next object (N)", self.new_object_requested)
+        clear = button("Clear", "Remove this object's box, points and mask from this slice", self.clear_requested)
+        return row(QLabel("Object"), self._object, (new, 1), (clear, 1))
 
     def _mode_row(self) -> QWidget:
         self._modes = QButtonGroup(self)
         buttons: list[tuple[QWidget, int]] = []
         for name, text, colour, tip in _MODES:
-            button = QPushButton(text)
-            button.setIcon(_swatch(colour, round_=name != "box"))
-            button.setCheckable(True)
-            button.setToolTip(tip)
-            button.setProperty("mode", name)
-            button.clicked.connect(lambda _checked=False, mode=name: self.mode_requested.emit(mode))
-            self._modes.addButton(button)
-            buttons.append((button, 1))
-        return _row(*buttons)
+            choice = QPushButton(text)
+            choice.setIcon(swatch(colour, round_=name != "box"))
+            choice.setCheckable(True)
+            choice.setToolTip(tip)
+            choice.setProperty("mode", name)
+            choice.clicked.connect(lambda _checked=False, mode=name: self.mode_requested.emit(mode))
+            self._modes.addButton(choice)
+            buttons.append((choice, 1))
+        return row(*buttons)
 
     def _refine_button(self) -> QWidget:
-        self._refine = _button(
+        self._refine = button(
             "Refine by uncertainty",
             "Try a better box and answers at the most uncertain points; kept only if the uncertainty goes down (R)",
             self.refine_requested,
@@ -174,21 +169,21 @@ class RefineView(QWidget):
         return self._list
 
     def _history_row(self) -> QWidget:
-        self._undo = _button("Undo", "Take back the last step, any number of times (Ctrl+Z)", self.undo_requested)
-        self._redo = _button("Redo", "Take back an undo (Ctrl+Shift+Z)", self.redo_requested)
-        self._save = _button("Save…", "Save masks, maps, prompts and a summary to a folder", self.save_requested)
-        return _row((self._undo, 1), (self._redo, 1), (self._save, 1))
+        self._undo = button("Undo", "Take back the last step, any number of times (Ctrl+Z)", self.undo_requested)
+        self._redo = button("Redo", "Take back an undo (Ctrl+Shift+Z)", self.redo_requested)
+        self._save = button("Save…", "Save masks, maps, prompts and a summary to a folder", self.save_requested)
+        return row((self._undo, 1), (self._redo, 1), (self._save, 1))
 
     # -- what is shown -------------------------------------------------------------------------------------------
 
     def set_images(self, names: Sequence[str], current: int | None) -> None:
         """Image layers to choose from."""
-        _fill(self._image, [(name, None) for name in names], current, "open an image")
+        fill(self._image, [(name, None) for name in names], current, "open an image")
 
     def set_models(self, models: Sequence[tuple[str, str]], current: str) -> None:
         """Models as (name, text)."""
         names = [name for name, _ in models]
-        _fill(self._model, [(text, name) for name, text in models], names.index(current) if current in names else None)
+        fill(self._model, [(text, name) for name, text in models], names.index(current) if current in names else None)
 
     def set_download(self, text: str, *, enabled: bool = True) -> None:
         """Offer to download the chosen model; an empty text offers nothing."""
@@ -199,9 +194,9 @@ class RefineView(QWidget):
     def set_methods(self, methods: Sequence[tuple[str, str, str]], current: str) -> None:
         """Methods as (name, title, which question its uncertainty answers)."""
         names = [name for name, _, _ in methods]
-        _fill(self._method, [(title, name) for name, title, _ in methods], names.index(current))
-        for row, (_, _, answers) in enumerate(methods):
-            self._method.setItemData(row, answers, Qt.ItemDataRole.ToolTipRole)
+        fill(self._method, [(title, name) for name, title, _ in methods], names.index(current))
+        for number, (_, _, answers) in enumerate(methods):
+            self._method.setItemData(number, answers, Qt.ItemDataRole.ToolTipRole)
 
     def set_method(self, name: str) -> None:
         """The method that is used."""
@@ -209,7 +204,7 @@ class RefineView(QWidget):
 
     def set_windows(self, names: Sequence[str], current: str, *, enabled: bool = True) -> None:
         """Intensity windows to choose from."""
-        _fill(self._window, [(name, None) for name in names], list(names).index(current) if current in names else None)
+        fill(self._window, [(name, None) for name in names], list(names).index(current) if current in names else None)
         self._window.setEnabled(enabled)
 
     def set_zoom(self, zoom: bool) -> None:
@@ -225,8 +220,8 @@ class RefineView(QWidget):
     def set_mode(self, mode: str) -> None:
         """What a click does: "box", "positive", "negative", or "" for none of them."""
         self._modes.setExclusive(False)
-        for button in self._modes.buttons():
-            button.setChecked(button.property("mode") == mode)
+        for choice in self._modes.buttons():
+            choice.setChecked(choice.property("mode") == mode)
         self._modes.setExclusive(bool(mode))
 
     def set_result(self, text: ResultText) -> None:
@@ -281,84 +276,3 @@ class RefineView(QWidget):
         """Whether files may be replaced."""
         answer = QMessageBox.question(self, "Replace files?", text)
         return bool(answer == QMessageBox.StandardButton.Yes)
-
-
-def _fill(combo: QComboBox, items: Sequence[tuple[str, Any]], current: int | None, placeholder: str = "") -> None:
-    combo.blockSignals(True)
-    combo.clear()
-    for text, data in items:
-        combo.addItem(text, data)
-    combo.setPlaceholderText(placeholder)
-    combo.setCurrentIndex(-1 if current is None else current)
-    combo.blockSignals(False)
-
-
-def _combo(tooltip: str) -> QComboBox:
-    combo = QComboBox()
-    combo.setToolTip(tooltip)
-    # A long layer name must not widen the dock.
-    combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    combo.setMinimumContentsLength(12)
-    combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-    return combo
-
-
-def _button(text: str, tooltip: str, signal: Any) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tooltip)
-    button.clicked.connect(lambda: signal.emit())
-    return button
-
-
-def _row(*widgets: Any) -> QWidget:
-    """Widgets side by side, alone or with their stretch."""
-    row = QWidget()
-    layout = QHBoxLayout(row)
-    layout.setContentsMargins(0, 0, 0, 0)
-    for entry in widgets:
-        widget, stretch = entry if isinstance(entry, tuple) else (entry, 0)
-        layout.addWidget(widget, stretch)
-    return row
-
-
-def _heading(text: str, tooltip: str) -> QLabel:
-    label = QLabel(text)
-    label.setStyleSheet("font-weight: bold;")
-    label.setToolTip(tooltip)
-    return label
-
-
-def _swatch(colour: str, *, round_: bool) -> QIcon:
-    """What is drawn, in its colour."""
-    pixmap = QPixmap(24, 24)
-    pixmap.fill(Qt.GlobalColor.transparent)
-    painter = QPainter(pixmap)
-    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-    painter.setPen(QPen(QColor(colour), 3))
-    if round_:
-        painter.setBrush(QColor(colour))
-        painter.drawEllipse(6, 6, 12, 12)
-    else:
-        painter.drawRect(3, 6, 18, 12)
-    painter.end()
-    return QIcon(pixmap)
-
-
-def _line() -> QFrame:
-    line = QFrame()
-    line.setFrameShape(QFrame.Shape.HLine)
-    line.setFixedHeight(1)
-    line.setStyleSheet("background-color: rgba(128, 128, 128, 90); border: none;")
-    return line
-
-
-def _help(keys: Sequence[tuple[str, str]], note: str) -> QWidget:
-    """The keys, folded away."""
-    table = "".join(f"<tr><td width='82'><b>{key}</b></td><td>{text}</td></tr>" for key, text in keys)
-    label = QLabel(f"<table cellspacing='2'>{table}</table><p>{note}</p>")
-    label.setWordWrap(True)
-    label.setAccessibleName("Keys")
-    help_box = QCollapsible("Keys and help")
-    help_box.addWidget(label)
-    help_box.collapse(animate=False)
-    return help_box
