@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from napari.layers import Layer
 from PIL import Image
+from qtpy.QtTest import QTest
 
 from napari_uncertsam.errors import EngineError
 from napari_uncertsam.io import read, sample_path
@@ -54,6 +56,32 @@ def test_the_demo_shows_what_it_promises(make_napari_viewer) -> None:
     assert session is not None
     assert session.prompts.box == demo.BOX
     assert (session.plane, session.slice_index) == (0, demo.SLICE)
+
+
+def test_the_demo_is_no_work_to_go_on_with(make_napari_viewer, private_cache) -> None:
+    def jobs() -> Jobs:
+        return Jobs(lambda _model: FakeEngine())
+
+    widget = demo.prepare(make_napari_viewer(), jobs())
+    QTest.qWait(3300)  # longer than it takes until work is saved by itself
+    assert widget.coordinator.wait(20)
+    widget.coordinator.close()
+    assert not list(private_cache.rglob("*.json"))
+    viewer = make_napari_viewer()
+    first = demo.make_widget(viewer, jobs())  # somebody's own work on the same image, left behind ...
+    (layer_data,) = demo.abdomen_ct()
+    viewer.add_layer(Layer.create(*layer_data))
+    assert first.coordinator.wait(20)
+    assert first.view.message() == "Draw a box or click inside the object."
+    first.coordinator.session.set_box(demo.BOX)
+    first.coordinator.close()
+    (saved,) = private_cache.rglob("*.json")
+    before = saved.read_bytes()
+    widget = demo.prepare(make_napari_viewer(), jobs())  # ... is neither offered by the demo nor replaced
+    assert "go on" not in widget.view.message()
+    widget.coordinator.close()
+    assert [saved] == list(private_cache.rglob("*.json"))
+    assert saved.read_bytes() == before
 
 
 def test_a_model_that_fails_is_a_sentence(make_napari_viewer, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,11 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QProgressBar, QPushButton, QSpi
 
 from napari_uncertsam import checkpoints
 from napari_uncertsam.errors import CheckpointError
+from napari_uncertsam.prediction import RefinedPrediction
 from napari_uncertsam.prompts import Box, Point
-from napari_uncertsam.ui import choices
+from napari_uncertsam.refinement.rounds import Round
+from napari_uncertsam.ui import choices, coordinator
+from napari_uncertsam.ui.jobs import Jobs
 from napari_uncertsam.ui.keys import KEYS
 from napari_uncertsam.ui.plugin import TITLE, RefineWidget
 from napari_uncertsam.ui.styles import ROLES
@@ -597,6 +602,199 @@ def test_closing_leaves_the_mask_and_takes_everything_else_along(open_widget):
     assert [layer.name for layer in opened.viewer.layers] == ["photo", "mask [photo]"]
     opened.viewer.layers["photo"].contrast_limits = (0, 100)
     opened.viewer.layers.remove("photo")
+
+
+def click_dock(viewer, name: str) -> None:
+    """A button of the widget's dock: "close_button", "hide_button" or "float_button"."""
+    from napari._qt.widgets.qt_viewer_dock_widget import QtCustomTitleBar
+
+    (title,) = [t for t in viewer.window._qt_window.findChildren(QtCustomTitleBar) if TITLE in t.parent().windowTitle()]
+    getattr(title, name).click()
+    QTest.qWait(50)
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["forgotten", "held by a script"])
+def test_a_dock_closed_for_good_ends_the_widget_and_a_new_one_goes_on(
+    make_napari_viewer, private_cache, monkeypatch, held
+):
+    from npe2 import PluginManager, PluginManifest
+
+    import napari_uncertsam
+
+    if "napari-uncertsam" not in PluginManager.instance():
+        path = Path(napari_uncertsam.__file__).with_name("napari.yaml")
+        PluginManager.instance().register(PluginManifest.from_file(path))
+    engine = FakeEngine()
+    monkeypatch.setattr(coordinator, "Jobs", lambda: Jobs(lambda _name: engine))
+    viewer = make_napari_viewer()
+    before = dict(viewer.keymap)
+    viewer.add_image(grey(), name="photo")
+
+    def open_from_menu() -> RefineWidget:
+        _, widget = viewer.window.add_plugin_dock_widget("napari-uncertsam", TITLE)
+        assert widget.coordinator.wait(20)
+        return widget
+
+    widget = open_from_menu()
+    widget.coordinator.session.set_box(WHOLE)
+    assert widget.coordinator.wait(20)
+    boxes, decoded = viewer.layers["boxes"], len(engine.decoded)
+    if not held:
+        del widget
+    click_dock(viewer, "close_button")
+    assert [layer.name for layer in viewer.layers] == ["photo", "mask [photo]"]
+    assert not viewer.layers["mask [photo]"].metadata
+    assert dict(viewer.keymap) == before
+    boxes.add_rectangles(np.array([[20, 10], [20, 40], [50, 40], [50, 10]], float))
+    QTest.qWait(100)
+    assert len(engine.decoded) == decoded
+    assert len(list((private_cache / "autosave").glob("photo-*.json"))) == 1
+    if held:
+        assert widget.coordinator.session is None
+        assert "closed" in widget.view.message()
+
+    again = open_from_menu()
+    assert [layer.name for layer in viewer.layers] == ["photo", *ROLES, "mask [photo]"]
+    images = next(c for c in again.view.findChildren(QComboBox) if c.findText("photo") >= 0)
+    assert [images.itemText(row) for row in range(images.count())] == ["photo"]
+    assert "go on with your work on 'photo'" in again.view.message()
+    again.view.action_requested.emit()
+    assert again.coordinator.wait(20)
+    assert again.coordinator.session.prompts.box == WHOLE
+    assert (viewer.layers["mask"].data == viewer.layers["mask [photo]"].data).all()
+    again.coordinator.close()
+
+
+def test_hiding_floating_and_tabbing_the_dock_leave_the_widget_at_work(open_widget):
+    from qtpy.QtWidgets import QDockWidget, QWidget
+
+    opened = open_widget(grey(), name="photo")
+    opened.viewer.window.show()
+    opened.session.set_box(WHOLE)
+    opened.settle()
+    names = [layer.name for layer in opened.viewer.layers]
+    dock = opened.widget.parent()
+    assert isinstance(dock, QDockWidget)
+    click_dock(opened.viewer, "hide_button")
+    assert dock.isHidden()
+    dock.toggleViewAction().trigger()
+    click_dock(opened.viewer, "float_button")
+    assert dock.isFloating()
+    click_dock(opened.viewer, "float_button")
+    other = opened.viewer.window.add_dock_widget(QWidget(), name="other", tabify=True)
+    opened.viewer.window._qt_window.tabifyDockWidget(dock, other)
+    QTest.qWait(50)
+    assert [layer.name for layer in opened.viewer.layers] == names
+    opened.session.set_box(CUT)
+    opened.settle()
+    assert opened.session.is_current
+    assert opened.session.prediction.request.prompts.box == CUT
+
+
+def test_results_of_another_widget_are_no_images_to_segment(open_widget):
+    opened = open_widget(grey(), name="photo")
+    opened.session.set_box(WHOLE)
+    opened.settle()
+    second = open_widget(viewer=opened.viewer)
+    opened.viewer.layers.remove("probability")  # made again while both are open
+    opened.session.set_box(CUT)
+    opened.settle()
+    second.settle()
+    opened.viewer.layers["photo"].name = "photograph"
+    for each in (opened, second):
+        assert [image.name for image in each.coordinator.images.images] == ["photograph"]
+
+
+def test_work_that_waits_to_be_written_is_written_when_the_widget_closes(open_widget, private_cache):
+    opened = open_widget(grey(), name="photo")
+    opened.session.set_box(WHOLE)
+    opened.settle()
+    release = threading.Event()
+    opened.coordinator.files.submit("Busy", lambda _c, _p: release.wait(10), lambda _r: None, lambda _t: None)
+    opened.coordinator._autosave._timer.stop()
+    opened.coordinator._autosave.save()
+    opened.viewer.window.remove_dock_widget(opened.widget)
+    release.set()
+    (saved,) = (private_cache / "autosave").glob("photo-*.json")
+    assert json.loads(saved.read_text())["entries"]
+
+
+# -- what the status says ----------------------------------------------------------------------------------------------
+
+NOTHING = "Draw a box or click inside the object."
+ANSWER = "Answer a suggestion, correct with a click, or refine."
+
+
+def refuse(opened) -> None:
+    """Refine, with a result that is not kept."""
+    prediction = opened.session.refine_request()
+    round_ = Round(0.2413, 0.3002, False, "It went up.", None, (), prediction.request.prompts, None, 1.0)
+    assert opened.session.deliver_refinement(RefinedPrediction(prediction, prediction, (round_,)))
+
+
+def test_the_status_follows_the_session(open_widget):
+    data = np.repeat(grey()[None], 4, axis=0)
+    opened = open_widget(data, name="scan")
+    opened.viewer.dims.set_point(0, 1)
+    assert opened.message == NOTHING
+    opened.session.set_box(CUT)
+    opened.settle()
+    assert opened.message == ANSWER
+    refuse(opened)
+    assert "not kept" in opened.message
+    assert "0.2413 → 0.3002 nats (not kept)" in opened.view._card.text()
+    for away, back in (
+        (lambda: opened.viewer.dims.set_point(0, 2), lambda: opened.viewer.dims.set_point(0, 1)),
+        (lambda: button(opened, "New object").click(), lambda: opened.session.select_object(1)),
+        (
+            lambda: setattr(opened.viewer.dims, "order", (1, 0, 2)),
+            lambda: setattr(opened.viewer.dims, "order", (0, 1, 2)),
+        ),
+        (opened.session.undo, opened.session.redo),
+    ):
+        away()
+        opened.settle()
+        assert opened.message == NOTHING
+        assert "→" not in opened.view._card.text()
+        back()
+        opened.settle()
+        assert ("→" in opened.view._card.text()) == ("not kept" in opened.message)
+        assert opened.session.prediction is not None
+        assert opened.message != NOTHING
+    opened.session.set_box(WHOLE)
+    opened.settle()
+    assert opened.message == ANSWER
+    assert "→" not in opened.view._card.text()
+    for suggestion in opened.session.suggestions:
+        opened.session.dismiss(suggestion)
+    assert opened.message == "Correct with a click, or refine."
+
+
+def test_a_kept_refinement_is_told_until_it_is_undone(open_widget):
+    opened = open_widget(grey())
+    opened.session.set_box(CUT)
+    opened.settle()
+    before = opened.session.prediction
+    round_ = Round(0.3, 0.2, True, "It went down.", None, (), before.request.prompts, None, 1.0)
+    assert opened.session.deliver_refinement(RefinedPrediction(before, replace(before), (round_,)))
+    assert "undo brings back" in opened.message
+    assert "✓" in opened.view._card.text()
+    opened.session.undo()
+    assert opened.session.prediction is before
+    assert opened.message == ANSWER
+    assert "→" not in opened.view._card.text()
+
+
+def test_an_offer_stays_while_the_user_looks_for_the_slice(open_widget):
+    data = np.repeat(grey()[None], 4, axis=0)
+    opened = open_widget(data, name="scan")
+    opened.session.set_box(WHOLE)
+    opened.coordinator.close()
+    opened.viewer.layers.clear()
+    again = open_widget(data, viewer=opened.viewer, name="scan")
+    for index in (0, 3):
+        again.viewer.dims.set_point(0, index)
+        assert "go on with your work" in again.message
 
 
 def test_the_manifest_offers_the_widget_in_the_menus(make_napari_viewer, private_cache):
