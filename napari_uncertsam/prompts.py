@@ -222,7 +222,8 @@ class Prompts:
         for point in self.points:
             if not point.is_in(height, width):
                 raise InputError(
-                    f"The point ({point.y:g}, {point.x:g}) lies outside the {height} x {width} image; give one inside it."
+                    f"The point ({point.y:g}, {point.x:g}) lies outside the {height} x {width} image; "
+                    "give one inside it."
                 )
         return self if self.box is None else self.with_box(self.box.clip(height, width))
 
