@@ -110,9 +110,7 @@ def test_shapes_follow_the_model_not_the_image(small) -> None:
 def test_one_captured_decode_runs_the_decoder_once(small, monkeypatch) -> None:
     embedding, calls = small.embed(np.zeros((64, 64, 3), np.uint8)), []
     original = small.model.sam_mask_decoder.predict_masks
-    monkeypatch.setattr(
-        small.model.sam_mask_decoder, "predict_masks", lambda **k: (calls.append(1), original(**k))[1]
-    )
+    monkeypatch.setattr(small.model.sam_mask_decoder, "predict_masks", lambda **k: (calls.append(1), original(**k))[1])
     small.decode(embedding, [Prompts(box=Box(1, 1, 30, 30))] * 4)
     assert len(calls) == 1
 
