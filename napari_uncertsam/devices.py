@@ -38,7 +38,7 @@ def choose_device(device: str | None) -> torch.device:
     try:
         chosen = torch.device(str(device))
         if chosen.type not in ("cpu", "cuda", "mps"):
-            raise NotImplementedError
+            raise RuntimeError("not a kind of device that this package runs on")
         torch.zeros(1, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise EngineError(f"The device {device!r} cannot be used here; choose auto or cpu.") from error
