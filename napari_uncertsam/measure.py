@@ -100,11 +100,8 @@ def suggested_box(
     settings: Settings,
 ) -> Box | None:
     """UGPA's refined box in cells: around the uncertain edge of the object and its mask; None when all is certain."""
-    present, mask = None, (belief.logits() > 0) & inside
-    if prompts.box is not None:
-        top, left = view.slice_to_grid(prompts.box.y0 - 0.5, prompts.box.x0 - 0.5, belief.shape)
-        bottom, right = view.slice_to_grid(prompts.box.y1 + 0.5, prompts.box.x1 + 0.5, belief.shape)
-        present = Box(top + 0.5, left + 0.5, bottom - 0.5, right - 0.5)
+    mask = (belief.logits() > 0) & inside
+    present = None if prompts.box is None else view.box_to_grid(prompts.box, belief.shape)
     ugpa = settings.ugpa
     box = uncertain_box(
         entropy,

@@ -157,6 +157,12 @@ class View:
             self.left + (box.x1 + 1) * sx - 1,
         )
 
+    def box_to_grid(self, box: Box, grid: tuple[int, int]) -> Box:
+        """Inverse of :meth:`box_to_slice`: the cells that a box of the slice covers, fractional."""
+        y0, x0 = self.slice_to_grid(box.y0 - 0.5, box.x0 - 0.5, grid)
+        y1, x1 = self.slice_to_grid(box.y1 + 0.5, box.x1 + 0.5, grid)
+        return Box(y0 + 0.5, x0 + 0.5, y1 - 0.5, x1 - 0.5)
+
     def point_to_slice(self, y: float, x: float, grid: tuple[int, int]) -> tuple[float, float]:
         """Centre of cell ``(y, x)`` of a ``grid = (h, w)`` map over the view, in slice coordinates."""
         sy, sx = self.height / grid[0], self.width / grid[1]

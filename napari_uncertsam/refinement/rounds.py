@@ -90,9 +90,7 @@ class _Grid:
         """A box prompt as the cells that it covers."""
         pixels = self.view.prompts_to_slice(Prompts(box=box), self.resolution).box
         assert pixels is not None
-        y0, x0 = self.view.slice_to_grid(pixels.y0 - 0.5, pixels.x0 - 0.5, self.shape)
-        y1, x1 = self.view.slice_to_grid(pixels.y1 + 0.5, pixels.x1 + 0.5, self.shape)
-        return Box(y0 + 0.5, x0 + 0.5, y1 - 0.5, x1 - 0.5)
+        return self.view.box_to_grid(pixels, self.shape)
 
     def points_to_cells(self, points: tuple[Point, ...]) -> list[tuple[float, float]]:
         """Point prompts in fractional cells."""
