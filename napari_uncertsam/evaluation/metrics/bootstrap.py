@@ -1,0 +1,173 @@
+"""Intervals for what was measured on a sample of cases."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from napari_uncertsam.errors import InputError
+
+#: A number of one draw: takes the values of the drawn cases, one array per argument.
+Statistic = Callable[..., float]
+#: Groups drawn at once, which bounds the scratch memory.
+_DRAWN_AT_ONCE = 1 << 20
+
+
+def bootstrap_interval(
+    values: ArrayLike,
+    rng: np.random.Generator,
+    groups: ArrayLike | None = None,
+    level: float = 0.95,
+    resamples: int = 2000,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a mean; for a paired comparison give the differences.
+
+    Parameters
+    ----------
+    values : (n,) array-like
+        One per case.
+    rng : numpy.random.Generator
+    groups : (n,) array-like, optional
+        Cases of one group, such as the slices of one volume, are not independent: whole groups are drawn.
+    level : float
+        In (0, 1).
+    resamples : int
+
+    Returns
+    -------
+    low, high : float
+        ``nan`` with fewer than two groups, whose spread cannot be known.
+
+    Examples
+    --------
+    >>> bootstrap_interval([0.5, 0.5, 0.5], np.random.default_rng(0))
+    (0.5, 0.5)
+    """
+    (x,), _ = _checked((values,), groups, level)
+    low, high = bootstrap_intervals(x[:, None], rng, groups, level, resamples)
+    return float(low[0]), float(high[0])
+
+
+def bootstrap_intervals(
+    table: NDArray[np.float64],
+    rng: np.random.Generator,
+    groups: ArrayLike | None = None,
+    level: float = 0.95,
+    resamples: int = 2000,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """:func:`bootstrap_interval` of every column of a table, all from the same draws.
+
+    Parameters
+    ----------
+    table : (n, k) float64
+        A row per case. What is not finite (a measure that a case does not have) is left out of its column.
+    rng, groups, level, resamples
+        See :func:`bootstrap_interval`.
+
+    Returns
+    -------
+    low, high : (k,) float64
+        ``nan`` for columns with values of fewer than two groups.
+    """
+    _, index = _checked((np.zeros(len(table)),), groups, level)
+    count = int(index.max()) + 1 if index.size else 0
+    known = np.isfinite(table)
+    total, size = np.zeros((2, count, table.shape[1]))
+    np.add.at(total, index, np.where(known, table, 0))
+    np.add.at(size, index, known)
+    means = np.empty((resamples, table.shape[1]))
+    rows = max(1, _DRAWN_AT_ONCE // max(count, 1))
+    for start in range(0, resamples if count else 0, rows):
+        drawn = rng.integers(count, size=(min(rows, resamples - start), count))
+        # How often each group was drawn, a row per resample.
+        offsets = drawn + count * np.arange(len(drawn))[:, None]
+        weights = np.bincount(offsets.ravel(), minlength=drawn.size).reshape(drawn.shape)
+        with np.errstate(invalid="ignore"):
+            means[start : start + rows] = (weights @ total) / (weights @ size)
+    low, high = np.full((2, table.shape[1]), np.nan)
+    for column in np.flatnonzero((size > 0).sum(0) >= 2):
+        found = means[:, column]
+        low[column], high[column] = _central(found[np.isfinite(found)], level)
+    return low, high
+
+
+def bootstrap_statistic(
+    statistic: Statistic,
+    *values: ArrayLike,
+    rng: np.random.Generator,
+    groups: ArrayLike | None = None,
+    level: float = 0.95,
+    resamples: int = 2000,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of any statistic of the cases, such as a correlation.
+
+    Parameters
+    ----------
+    statistic : callable
+        Called with one array per entry of `values`, of the drawn cases; a result that is not finite (a draw of equal
+        cases has no correlation) is left out.
+    *values : (n,) array-like
+        One value per case each.
+    rng, groups, level, resamples
+        See :func:`bootstrap_interval`.
+
+    Returns
+    -------
+    low, high : float
+        ``nan`` with fewer than three groups, or where hardly any draw has a result.
+    """
+    arrays, index = _checked(values, groups, level)
+    members = [np.flatnonzero(index == g) for g in range(int(index.max()) + 1)] if index.size else []
+    if len(members) < 3:
+        return math.nan, math.nan
+    found = np.empty(resamples)
+    for i in range(resamples):
+        drawn = np.concatenate([members[g] for g in rng.integers(len(members), size=len(members))])
+        found[i] = statistic(*(a[drawn] for a in arrays))
+    found = found[np.isfinite(found)]
+    return _central(found, level) if found.size >= resamples / 2 else (math.nan, math.nan)
+
+
+def correlation(x: ArrayLike, y: ArrayLike) -> float:
+    """Pearson correlation of two values per case, in [-1, 1]; nan where either does not vary.
+
+    Examples
+    --------
+    >>> round(correlation([1, 2, 3], [2, 4, 6.0]), 6)
+    1.0
+    """
+    a, b = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    if a.size < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return math.nan
+    a, b = a - a.mean(), b - b.mean()
+    return float(np.clip(a @ b / math.sqrt((a @ a) * (b @ b)), -1, 1))
+
+
+def rank_correlation(x: ArrayLike, y: ArrayLike) -> float:
+    """Spearman's rank correlation of two values per case, in [-1, 1]; nan where either does not vary."""
+    from scipy.stats import rankdata
+
+    return correlation(rankdata(np.asarray(x)), rankdata(np.asarray(y)))
+
+
+def _checked(
+    values: tuple[ArrayLike, ...], groups: ArrayLike | None, level: float
+) -> tuple[list[NDArray[np.float64]], NDArray[Any]]:
+    """The values as arrays, and the number of each case's group."""
+    arrays = [np.asarray(v, np.float64) for v in values]
+    names = np.arange(arrays[0].size) if groups is None else np.asarray(groups)
+    for x in arrays:
+        if x.ndim != 1 or names.shape != x.shape or not np.isfinite(x).all():
+            raise InputError(f"A bootstrap needs finite values with one group each; got {x.shape} and {names.shape}.")
+    if not 0 < level < 1:
+        raise InputError(f"The level {level} of an interval is not between 0 and 1; use for example 0.95.")
+    return arrays, np.unique(names, return_inverse=True)[1]
+
+
+def _central(found: NDArray[np.float64], level: float) -> tuple[float, float]:
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

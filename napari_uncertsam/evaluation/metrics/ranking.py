@@ -1,0 +1,150 @@
+"""Does uncertainty point at the errors? Correlation, and what is left when the most uncertain pixels are removed."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from napari_uncertsam.evaluation.metrics.inputs import Float, as_pixel_pairs, as_pixels, require_same_shape
+
+
+def pearson_rho(uncertainty: ArrayLike, error: ArrayLike, eps: float = 1e-6) -> float:
+    """Pearson correlation of uncertainty and error over pixels, in (-1, 1); 0 when either is constant.
+
+    As in UncertSAM, `eps` is added to the denominator; here to ``sqrt(sum du^2) * sqrt(sum de^2)``.
+
+    Examples
+    --------
+    >>> round(pearson_rho([0.1, 0.2, 0.3], [0, 0, 1]), 4)
+    0.866
+    """
+    u, e = as_pixel_pairs(uncertainty, error)
+    if u.min() == u.max() or e.min() == e.max():
+        return 0.0
+    u, e = u - u.mean(), e - e.mean()
+    return float(u @ e / (math.sqrt(u @ u) * math.sqrt(e @ e) + eps))
+
+
+class Ranking:
+    """Pixels ordered from the most certain to the most uncertain one; ties have no order, all orders are averaged.
+
+    The area under the risk-coverage curve is linear in the errors: with N pixels, of which the i-th most certain one
+    has the error e_i, it is ``1/N sum_n 1/n sum_{i <= n} e_i = 1/N sum_i w_i e_i`` with ``w_i = sum_{n >= i} 1/n``. The
+    weights depend on the uncertainty alone, so one sort serves every kind of error.
+
+    Parameters
+    ----------
+    uncertainty : array
+        Any shape; finite.
+    """
+
+    def __init__(self, uncertainty: ArrayLike) -> None:
+        given = np.asarray(uncertainty)
+        values = as_pixels(given)
+        self.shape, self.size = given.shape, values.size
+        self._order = _order(given.ravel() if given.dtype == np.float32 else values)
+        in_order = values[self._order]
+        starts = np.flatnonzero(np.concatenate([[True], in_order[1:] != in_order[:-1]]))
+        self._starts = starts
+        self._ends = np.append(starts[1:], self.size)
+        sizes = self._ends - starts
+        self._weights = np.cumsum(1 / np.arange(self.size, 0, -1))[::-1]
+        self._tied = np.repeat(np.add.reduceat(self._weights, starts) / sizes, sizes)
+
+    def _errors(self, error: ArrayLike) -> Float:
+        given = np.asarray(error)
+        if given.shape != self.shape:
+            require_same_shape(np.empty(self.shape, bool), given)
+        return as_pixels(given)
+
+    def risk(self, error: ArrayLike, counts: NDArray[Any]) -> Float:
+        """Mean error of the `counts` most certain pixels; `counts` (n,) are from 1 to the number of pixels."""
+        e = self._errors(error)[self._order]
+        total = np.concatenate([[0.0], np.cumsum(np.add.reduceat(e, self._starts))])
+        # Within ties the sum over a random order grows linearly.
+        return np.asarray(np.interp(counts, np.append(0, self._ends), total) / counts)
+
+    def aurc(self, error: ArrayLike) -> float:
+        """Area under the risk-coverage curve, see :func:`aurc`."""
+        return float(self._tied @ self._errors(error)[self._order] / self.size)
+
+    def ause(self, error: ArrayLike, *, normalise: bool = True) -> float:
+        """Area under the sparsification error curve, see :func:`ause`."""
+        e = self._errors(error)
+        total = e.mean()
+        if total == 0:
+            return 0.0
+        best = float(self._weights @ np.sort(e) / self.size)
+        excess = float(self._tied @ e[self._order] / self.size) - best
+        return excess / float(total) if normalise else excess
+
+
+def _order(values: NDArray[Any]) -> NDArray[np.intp]:
+    """Indices that sort the values; several times faster than argsort for what maps are: non-negative float32."""
+    if values.dtype == np.float32 and values.size < 2**32 and values.min() >= 0:
+        # Such floats are ordered as their bit patterns are, and NumPy sorts plain integers with vector instructions.
+        # Adding zero turns -0.0 into 0.0.
+        keys = (values + np.float32(0)).view(np.uint32).astype(np.uint64) << np.uint64(32)
+        keys |= np.arange(values.size, dtype=np.uint64)
+        keys.sort()
+        return (keys & np.uint64(0xFFFFFFFF)).astype(np.intp)
+    return np.argsort(values, kind="stable")
+
+
+def risk_coverage(uncertainty: ArrayLike, error: ArrayLike) -> tuple[Float, Float]:
+    """Mean error of the most certain pixels, for every number of them.
+
+    Pixels of equal uncertainty have no order among themselves; the mean over all their orders is returned, so the
+    result depends neither on the order of pixels nor on the sorting algorithm.
+
+    Returns
+    -------
+    coverage : (N,) float64
+        ``1/N, 2/N, ..., 1``.
+    risk : (N,) float64
+        Mean error of that share of pixels, the most certain ones.
+
+    Examples
+    --------
+    >>> risk_coverage([0.1, 0.3, 0.2], [0, 1, 0])[1].round(3).tolist()
+    [0.0, 0.0, 0.333]
+    """
+    ranking = Ranking(uncertainty)
+    number = np.arange(1, ranking.size + 1)
+    return number / ranking.size, ranking.risk(error, number)
+
+
+def aurc(uncertainty: ArrayLike, error: ArrayLike) -> float:
+    """Area under the risk-coverage curve: the mean of :func:`risk_coverage` over all coverages; lower is better."""
+    return Ranking(uncertainty).aurc(error)
+
+
+def ause(uncertainty: ArrayLike, error: ArrayLike, *, normalise: bool = True) -> float:
+    """Area under the sparsification error curve (Ilg et al., ECCV 2018); 0 is a perfect ranking, lower is better.
+
+    Pixels are removed one by one, most uncertain first. The sparsification curve is the mean error of those that
+    remain, as a function of the fraction ``k / N`` removed, ``k = 0 .. N - 1``; the oracle removes by decreasing error
+    instead. AUSE is the mean over k of their difference. Ties are averaged as in :func:`risk_coverage`.
+
+    Parameters
+    ----------
+    uncertainty, error : array of the same shape
+        Use the hard error (:func:`~napari_uncertsam.evaluation.metrics.hard_error`), see the notes of the package.
+    normalise : bool
+        Divide both curves by the mean error of all pixels, so that they start at 1 and cases of different difficulty
+        can be averaged. Without it, ``ause == aurc(uncertainty, error) - aurc(error, error)``.
+
+    Returns
+    -------
+    float
+        0.0 when no pixel is wrong. Normalised, about 1 for a random ranking of few errors.
+
+    Examples
+    --------
+    >>> ause([0.9, 0.1, 0.2, 0.3], [1, 0, 0, 0])
+    0.0
+    """
+    return Ranking(uncertainty).ause(error, normalise=normalise)
