@@ -1,0 +1,254 @@
+"""A finished evaluation of made-up predictions: a dataset folder, maps and ``results.json``, without a model."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from napari_uncertsam.evaluation import metrics
+from napari_uncertsam.evaluation.cases import Case, case_rng
+from napari_uncertsam.evaluation.results import FORMAT, RESULTS, VERSION, Results, read_maps, write_maps
+from napari_uncertsam.io import prompts_to_dict, write_map, write_mask
+from napari_uncertsam.prompts import Box, Prompts
+from napari_uncertsam.view import View
+from napari_uncertsam.volume import Volume
+
+SHAPE = (96, 128)
+GRID = (64, 64)
+SPACING = (2.5, 0.8, 0.8)
+MODALITIES = ("CT", "Microscopy", "Dermoscopy")
+SLICES_PER_VOLUME = 3
+
+Array = NDArray[Any]
+
+
+def build_results(
+    folder: Path,
+    *,
+    cases: int = 6,
+    prompts: Sequence[str] = ("gt-box", "box-0.5"),
+    methods: Sequence[str] = ("entropy", "prompt"),
+    volume: bool = False,
+    apart: Sequence[str] = (),
+    maps: bool = True,
+    seed: int = 0,
+) -> Results:
+    """Write an evaluation below `folder` (``data/`` and ``run/``) and read it.
+
+    Every object is an ellipse. Predictions miss a part of it, the later prompts more, and are sure or unsure of that as
+    the case has it; the method "variance" has an uncertainty that is not an entropy. 2D images hold one object each,
+    of the :data:`MODALITIES` by turns; with `volume`, volumes of :data:`SLICES_PER_VOLUME` slices are made, a case a
+    slice.
+    """
+    data, run = folder / "data", folder / "run"
+    run.mkdir(parents=True)
+    made = list(_volumes(data, cases, seed) if volume else _images(data, cases, seed))
+    rows: list[dict[str, Any]] = []
+    for case in made:
+        rows += _rows(run, case, prompts, methods, maps, seed)
+    known = {name: list(dict.fromkeys(getattr(c, name) for c in made)) for name in ("image", "group")}
+    document = {
+        "format": FORMAT,
+        "version": VERSION,
+        "dataset": {
+            "name": "data",
+            "path": str(data),
+            "split": None,
+            "options": {},
+            "images": len(known["image"]),
+            "cases": len(made),
+            "groups": len(known["group"]),
+        },
+        "settings": {
+            "model": "bundled",
+            "methods": list(methods),
+            "prompts": list(prompts),
+            "zoom": True,
+            "seed": seed,
+            "tolerance": 2.0,
+            "level": 0.95,
+            "apart": list(apart),
+            "annotators": [],
+            "clicks": 10,
+            "wrong_rate": 0.0,
+            "maps": maps,
+        },
+        "record": {
+            "model": "bundled",
+            "checkpoint_sha256": "0123456789abcdef" * 4,
+            "device": "CPU (fake)",
+            "versions": {"napari-uncertsam": "0.1.0", "torch": "2.5.1", "numpy": "2.0.0", "python": "3.11.9"},
+        },
+        "failed": [],
+        "cases": rows,
+        "annotators": [],
+        "seconds": 12.5,
+    }
+    document |= {"summary": summary_of(rows, apart, seed), "agreement": agreement_of(rows, apart, seed)}
+    document["mean"] = {
+        s["method"]: {name: value["mean"] for name, value in s["measures"].items()}
+        for s in document["summary"]
+        if s["prompt"] == prompts[0] and s["modality"] is None
+    }
+    return write_results(run, document)
+
+
+def write_results(run: Path, document: Mapping[str, Any]) -> Results:
+    """Write a document as the results of a folder, and read it again."""
+    (run / RESULTS).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    return Results.read(run)
+
+
+def _ellipse(rng: np.random.Generator) -> NDArray[np.bool_]:
+    y, x = np.indices(SHAPE)
+    cy, cx = (rng.uniform(0.4, 0.6) * n for n in SHAPE)
+    return ((y - cy) / rng.uniform(12, 24)) ** 2 + ((x - cx) / rng.uniform(14, 30)) ** 2 <= 1
+
+
+def _picture(truth: Array, rng: np.random.Generator) -> NDArray[np.float64]:
+    return 60 + 110 * ndimage.gaussian_filter(truth.astype(float), 1.0) + rng.normal(0, 12, truth.shape)
+
+
+def _images(data: Path, cases: int, seed: int) -> Iterator[Case]:
+    for part in ("images", "masks"):
+        (data / part).mkdir(parents=True)
+    lines = ["name,value,modality"]
+    for number in range(cases):
+        name, modality, value = f"ellipse_{number:02d}", MODALITIES[number % len(MODALITIES)], 1 + number % 2
+        rng = case_rng(seed, name, "image")
+        truth = _ellipse(rng)
+        picture = _picture(truth, rng).clip(0, 255).astype(np.uint8)
+        Image.fromarray(picture).save(data / "images" / f"{name}.png")
+        Image.fromarray((value * truth).astype(np.uint8)).save(data / "masks" / f"{name}.png")
+        lines.append(f"{name},{value},{modality}")
+        yield Case(name, value, Volume(picture, name=name), truth, modality=modality)
+    (data / "MANIFEST.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _volumes(data: Path, cases: int, seed: int) -> Iterator[Case]:
+    for part in ("images", "masks"):
+        (data / part).mkdir(parents=True)
+    for first in range(0, cases, SLICES_PER_VOLUME):
+        name = f"volume_{first // SLICES_PER_VOLUME}"
+        rng = case_rng(seed, name, "image")
+        truth = np.stack([_ellipse(rng) for _ in range(min(SLICES_PER_VOLUME, cases - first))])
+        picture = np.stack([_picture(t, rng) - 100 for t in truth]).astype(np.float32)
+        volume = Volume(picture, spacing=SPACING, affine=np.diag([*SPACING, 1.0]), modality="CT", name=name)
+        write_map(data / "images" / f"{name}.nii.gz", picture, volume)
+        write_mask(data / "masks" / f"{name}.nii.gz", truth.astype(np.uint8), volume)
+        for index in range(len(truth)):
+            yield Case(name, 1, volume, truth[index], slice_index=index)
+
+
+def _rows(
+    run: Path, case: Case, prompts: Sequence[str], methods: Sequence[str], maps: bool, seed: int
+) -> Iterator[dict[str, Any]]:
+    """The rows of a case, after its maps were written; measured on what was written."""
+    entries, rows = [], []
+    archive = f"{case.image}-{case.slice_index}-{case.value}.npz"
+    for strength, prompt in enumerate(prompts):
+        rng = case_rng(seed, case.key, prompt)
+        box = Box.of_mask(case.truth)
+        view = View.around(box, *case.truth.shape)
+        for method in methods:
+            logits = _logits(case.truth, view, rng, 0.4 + 0.5 * strength, 1.0 if method == "entropy" else 0.6)
+            other = rng.uniform(0, 0.69, GRID).astype(np.float32) if method == "variance" else None
+            stored = [archive, len(entries)]
+            entries.append((logits, other))
+            where = {"image": case.image, "plane": case.plane, "slice": case.slice_index, "value": case.value}
+            row = {"case": case.key, **where, "group": case.group, "modality": case.modality}
+            row |= {"area_px": int(case.truth.sum()), "prompt": prompt, "method": method}
+            row |= {"prompts": [prompts_to_dict(Prompts((), box))], "view": list(asdict(view).values())}
+            rows.append(row | {"seconds": {"total": 0.25}, "stored": stored})
+    write_maps(run, archive, entries)
+    for row in rows:
+        yield row | _measured(run, row, case) | ({} if maps else {"stored": None})
+    if not maps:
+        (run / "maps" / archive).unlink()
+
+
+def _logits(
+    truth: Array, view: View, rng: np.random.Generator, strength: float, sharpness: float
+) -> NDArray[np.float32]:
+    """Signed distances to an outline that wanders off the true one."""
+    distance = ndimage.distance_transform_edt(truth) - ndimage.distance_transform_edt(~truth)
+    rough = ndimage.gaussian_filter(rng.normal(0, 1, truth.shape), 6)
+    on_slice = distance + rng.uniform(3, 24) * strength * rough / np.abs(rough).max()
+    picked = ndimage.zoom(view.crop(on_slice), np.array(GRID) / (view.height, view.width), order=1)
+    return (sharpness * picked).astype(np.float32)
+
+
+def _measured(run: Path, row: Mapping[str, Any], case: Case) -> dict[str, Any]:
+    maps = read_maps(run, row, case.truth.shape)
+    found = metrics.measure_case(maps.mask, maps.probability, maps.uncertainty, case.truth, spacing=case.spacing)
+    curves = {name: getattr(found.curves, name) for name in found.curves._fields}
+    plain = {n: [list(s) for s in c.sums] if n.startswith("reliability") else c.tolist() for n, c in curves.items()}
+    return {name: _plain(value) for name, value in found.values.items()} | {"curves": plain}
+
+
+def summary_of(rows: Sequence[Mapping[str, Any]], apart: Sequence[str], seed: int) -> list[dict[str, Any]]:
+    """Means and intervals per prompt and method: of all that is not apart, then per modality."""
+    out = []
+    for prompt, method, chosen in _by_kind(rows):
+        modalities = [None, *dict.fromkeys(row["modality"] for row in chosen)]
+        for modality in modalities:
+            picked = [
+                r for r in chosen if (r["modality"] not in apart if modality is None else r["modality"] == modality)
+            ]
+            table = np.array([[math.nan if r[m] is None else r[m] for m in metrics.MEASURES] for r in picked])
+            table = table.reshape(len(picked), len(metrics.MEASURES))
+            groups = [r["group"] for r in picked]
+            low, high = metrics.bootstrap_intervals(table, np.random.default_rng(seed), groups, resamples=200)
+            known = np.isfinite(table)
+            means = np.where(known, table, 0).sum(0) / np.where(known.any(0), known.sum(0), np.nan)
+            columns = zip(metrics.MEASURES, means, low, high, known.sum(0), strict=True)
+            measures = {
+                name: {"mean": _plain(mean), "low": _plain(lo), "high": _plain(hi), "n": int(n)}
+                for name, mean, lo, hi, n in columns
+            }
+            kind = {"prompt": prompt, "method": method, "modality": modality}
+            out.append(kind | {"n": len(picked), "groups": len(set(groups)), "measures": measures})
+    return out
+
+
+def agreement_of(rows: Sequence[Mapping[str, Any]], apart: Sequence[str], seed: int) -> list[dict[str, Any]]:
+    """Correlation of mean uncertainty with 1 - Dice over cases, per prompt and method."""
+    out = []
+    for prompt, method, chosen in _by_kind(rows):
+        picked = [r for r in chosen if r["modality"] not in apart]
+        entry: dict[str, Any] = {"prompt": prompt, "method": method, "n": len(picked)}
+        lack = [1 - r["dice"] for r in picked]
+        for end in ("", "_roi"):
+            mean = [r[f"mean_uncertainty{end}"] for r in picked]
+            for name, statistic in (("pearson", metrics.correlation), ("spearman", metrics.rank_correlation)):
+                low, high = metrics.bootstrap_statistic(
+                    statistic,
+                    mean,
+                    lack,
+                    rng=np.random.default_rng(seed),
+                    groups=[r["group"] for r in picked],
+                    resamples=50,
+                )
+                values = {"value": statistic(mean, lack), "low": low, "high": high}
+                entry[name + end] = {k: _plain(v) for k, v in values.items()}
+        out.append(entry)
+    return out
+
+
+def _by_kind(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, list[Mapping[str, Any]]]]:
+    for prompt, method in dict.fromkeys((r["prompt"], r["method"]) for r in rows):
+        yield prompt, method, [r for r in rows if (r["prompt"], r["method"]) == (prompt, method)]
+
+
+def _plain(value: float) -> float | None:
+    """A number for JSON, which knows neither nan nor infinity."""
+    return float(value) if math.isfinite(value) else None
