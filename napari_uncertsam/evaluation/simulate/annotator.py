@@ -1,0 +1,229 @@
+"""A simulated annotator: works on a session with the user's own verbs, and answers from the ground truth.
+
+What is measured is what is used: the annotator sets a box, clicks and answers suggestions as the widget does, and takes
+every prediction through :meth:`napari_uncertsam.session.Session.deliver`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_uncertsam.errors import InputError
+from napari_uncertsam.evaluation import metrics
+from napari_uncertsam.evaluation.cases import Case, case_rng
+from napari_uncertsam.evaluation.simulate.clicks import pixel_at
+from napari_uncertsam.evaluation.simulate.policies import Policy, Question, find_policy
+from napari_uncertsam.evaluation.simulate.prompts import PromptSpec, parse_prompt
+from napari_uncertsam.pipeline import Pipeline
+from napari_uncertsam.prediction import Prediction, Settings
+from napari_uncertsam.prompts import Point, Prompts
+from napari_uncertsam.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Click:
+    """One answer: the place in pixels of the slice, what was said of it, and whether that was wrong on purpose."""
+
+    y: float
+    x: float
+    inside: bool
+    wrong: bool = False
+
+
+@dataclass(frozen=True)
+class AnnotationRun:
+    """How a prediction of one case went on while it was answered.
+
+    Parameters
+    ----------
+    policy, start : str
+        Names of the policy and of the prompt that it began with, which is not counted as an answer.
+    wrong_rate : float
+        Probability of a wrong answer.
+    seed : int
+    dice, iou : tuple of float
+        Against the truth on the whole slice, after 0, 1, ..., k answers; where no answer was given any more, the last
+        value is repeated.
+    mean_uncertainty : tuple of float
+        Of the predictions, nats, likewise.
+    clicks : tuple of Click
+        The answers given, at most k.
+    stopped : str, optional
+        Why there were fewer than k; a sentence.
+    """
+
+    policy: str
+    start: str
+    wrong_rate: float
+    seed: int
+    dice: tuple[float, ...]
+    iou: tuple[float, ...]
+    mean_uncertainty: tuple[float, ...]
+    clicks: tuple[Click, ...]
+    stopped: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        curves = {name: list(getattr(self, name)) for name in ("dice", "iou", "mean_uncertainty")}
+        return asdict(self) | curves | {"clicks": [asdict(click) for click in self.clicks]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> AnnotationRun:
+        """The way back.
+
+        Raises
+        ------
+        InputError
+            If something is missing or is not what it should be.
+        """
+        try:
+            fields: dict[str, Any] = {**values, "clicks": tuple(Click(**click) for click in values["clicks"])}
+            for name in ("dice", "iou", "mean_uncertainty"):
+                fields[name] = tuple(map(float, values[name]))
+            return cls(**fields)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"This is not the record of a simulated annotation: {error}.") from error
+
+
+def annotate(
+    pipeline: Pipeline,
+    case: Case,
+    settings: Settings,
+    *,
+    policy: str,
+    start: PromptSpec | str,
+    clicks: int = 10,
+    wrong_rate: float = 0.0,
+    seed: int = 0,
+) -> AnnotationRun:
+    """Annotate one case.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+    case : Case
+    settings : Settings
+        As the user of a session would have chosen them: method, zoom, number of suggestions.
+    policy : str
+        A name of :data:`~napari_uncertsam.evaluation.simulate.policies.POLICIES`.
+    start : PromptSpec or str
+        What the first prediction is made from; a single prediction, for an annotator has one session. Drawn as
+        ``case_rng(seed, case.key, start.name)``, so that every policy starts from the same prompt.
+    clicks : int
+        Answers at most.
+    wrong_rate : float
+        In [0, 1]; every answer is turned into its opposite with this probability. A higher rate errs in the same
+        answers and in more.
+    seed : int
+        Of the starting prompt and the answers; with the same settings, two runs of a case are equal.
+
+    Raises
+    ------
+    InputError
+        If there is no such policy or prompt, a number is out of range, or the start averages several predictions.
+    EngineError
+        If the model fails.
+    """
+    chosen, spec = find_policy(policy), _single(start)
+    if clicks < 0 or seed < 0:
+        raise InputError(f"The number of answers and the seed are at least 0, not {clicks} and {seed}.")
+    if not 0 <= wrong_rate <= 1:
+        raise InputError(f"The rate of wrong answers {wrong_rate} is not between 0 and 1.")
+    (prompts,) = spec.draw(case.truth, case_rng(seed, case.key, spec.name))
+    annotator = Annotator(pipeline, open_session(case, settings), case.truth)
+    annotator.begin(prompts)
+    choose, err = case_rng(seed, case.key, f"policy {policy}"), case_rng(seed, case.key, "wrong answers")
+    while len(annotator.clicks) < clicks and annotator.go_on(chosen, choose, wrong=bool(err.random() < wrong_rate)):
+        pass
+    given = tuple(annotator.clicks)
+    dice, iou, uncertainty = (
+        _padded(values, clicks + 1) for values in (annotator.dice, annotator.iou, annotator.mean_uncertainty)
+    )
+    stopped = None if len(given) == clicks else chosen.finished
+    return AnnotationRun(policy, spec.name, wrong_rate, seed, dice, iou, uncertainty, given, stopped)
+
+
+def open_session(case: Case, settings: Settings) -> Session:
+    """A session on the volume of a case, showing its slice."""
+    session = Session(case.volume, settings, case.seen_through)
+    session.go_to(case.plane, case.slice_index)
+    return session
+
+
+class Annotator:
+    """Works on a session, and keeps how good its prediction was after every answer.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+    session : Session
+        Showing the slice of the object, without prompts.
+    truth : (H, W) bool
+    """
+
+    def __init__(self, pipeline: Pipeline, session: Session, truth: NDArray[np.bool_]) -> None:
+        self.pipeline, self.session, self.truth = pipeline, session, truth
+        #: After 0, 1, ... answers.
+        self.dice: list[float] = []
+        self.iou: list[float] = []
+        self.mean_uncertainty: list[float] = []
+        self.clicks: list[Click] = []
+
+    def begin(self, prompts: Prompts) -> None:
+        """Prompt as a user does, one thing after the other, and predict once."""
+        if prompts.box is not None:
+            self.session.set_box(prompts.box)
+        for point in prompts.points:
+            self.session.add_point(point)
+        self._predict()
+
+    def go_on(self, policy: Policy, rng: np.random.Generator, wrong: bool) -> bool:
+        """Answer one question and predict again; False when there is none left."""
+        question = policy.ask(self.session, self.truth, rng)
+        if question is None:
+            return False
+        inside = bool(self.truth[pixel_at(question.y, question.x, self.truth.shape)]) is not wrong
+        self._answer(question, inside)
+        self.clicks.append(Click(question.y, question.x, inside, wrong))
+        self._predict()
+        return True
+
+    def _answer(self, question: Question, inside: bool) -> None:
+        if question.suggestion is not None:
+            self.session.answer(question.suggestion, inside)
+        else:
+            self.session.add_point(Point(question.y, question.x, inside))
+
+    def _predict(self) -> None:
+        request = self.session.request
+        if request is None:
+            raise InputError("There is nothing left to predict from: the answers took every positive prompt away.")
+        prediction = self.pipeline.predict(self.session.volume, request)
+        self.session.deliver(prediction)
+        self._measure(prediction)
+
+    def _measure(self, prediction: Prediction) -> None:
+        mask = prediction.maps.mask
+        self.dice.append(metrics.dice(mask, self.truth))
+        self.iou.append(metrics.iou(mask, self.truth))
+        self.mean_uncertainty.append(prediction.mean_uncertainty)
+
+
+def _single(start: PromptSpec | str) -> PromptSpec:
+    """A starting prompt that is one prediction."""
+    spec = parse_prompt(start) if isinstance(start, str) else start
+    if spec.count > 1:
+        raise InputError(
+            f"An annotator cannot start from {spec.name}, which averages {spec.count} predictions; "
+            "choose a single prompt, such as gt-box or click."
+        )
+    return spec
+
+
+def _padded(values: list[float], length: int) -> tuple[float, ...]:
+    return tuple(values + values[-1:] * (length - len(values)))
