@@ -11,13 +11,9 @@ import typer
 def prepare(
     name: Annotated[
         str,
-        typer.Argument(
-            help="big, coift, cod10k, msd-spleen, istd, sbu, flare7k or trans10k.", metavar="NAME", show_default=False
-        ),
+        typer.Argument(help="big, coift, cod10k, msd-spleen, istd, sbu, flare7k or trans10k.", show_default=False),
     ],
-    raw: Annotated[
-        Path, typer.Argument(help="Folder with the publisher's files, extracted.", metavar="RAW", show_default=False)
-    ],
+    raw: Annotated[Path, typer.Argument(help="Folder with the publisher's files, extracted.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder above all datasets; NAME gets a folder in it.", show_default=False)],
     split: Annotated[str, typer.Option(help="test, val or train, as far as the publisher has them.")] = "test",
     min_pixels: Annotated[
@@ -55,7 +51,7 @@ def prepare(
     for sentence in done.skipped.values():
         typer.echo(f"Left out: {sentence}", err=True)
     if done.empty:
-        typer.echo(f"{done.empty} source images have no object to keep and are left out.")
+        typer.echo(f"Left out, because no object is large enough: {done.empty}")
     typer.echo(f"{title}, {split}: {done.images} images with {done.masks} masks in {done.folder}")
 
 

@@ -40,7 +40,7 @@ def test_prepares_and_says_what(run: Run, tmp_path: Path) -> None:
     assert result.code == 0, result.err
     split = tmp_path / "data" / "ISTD" / "test"
     assert result.out.splitlines() == [
-        "1 source images have no object to keep and are left out.",
+        "Left out, because no object is large enough: 1",
         f"ISTD, test: 1 images with 2 masks in {split}",
     ]
     assert (split / "images" / "00000001.jpg").is_file()

@@ -219,7 +219,7 @@ def test_patients_are_on_one_side_only(tmp_path: Path) -> None:
 
 
 def test_image_and_mask_of_a_volume_have_to_fit(tmp_path: Path) -> None:
-    volume, labels = brats(tmp_path, 2)
+    _, labels = brats(tmp_path, 2)
     path = tmp_path / "BraTS2021_00001" / "BraTS2021_00001_seg.nii.gz"
     nifti(path, labels[:-1])
     with pytest.raises(InputError, match=r"BraTS2021_00001: .*\(14, 30, 34\).*\(13, 30, 34\)"):

@@ -157,6 +157,7 @@ def test_an_interrupted_run_is_taken_up(tmp_path: Path, monkeypatch: pytest.Monk
     journal = split / "annotations" / "progress.jsonl"
     text = journal.read_text("utf-8")
     journal.write_text(text[: len(text) - 7], "utf-8")
+    (split / "images" / ".1a2b3c4d-00000003.jpg").write_bytes(b"half")
     reports: list[tuple[int, int]] = []
     prepare("istd", tmp_path / "raw", tmp_path / "data", report=lambda *numbers: reports.append(numbers))
     assert done == ["0", "1", "2", "3", "2", "3", "4", "5"]

@@ -138,6 +138,8 @@ def _finish(folder: Path, journal: _Journal) -> Prepared:
             ]
     if not images:
         raise InputError(f"No image of the source has an object to keep, so {folder} has no annotations.")
+    for half in (folder / "images").glob(".*.jpg"):  # of a run that was killed while it wrote
+        half.unlink()
     with io.atomic(folder / ANNOTATIONS, overwrite=True) as temporary:
         temporary.write_text(json.dumps({"images": images, "annotations": annotations}) + "\n", encoding="utf-8")
     journal.path.unlink()
