@@ -60,11 +60,13 @@ def region_of_interest(maps: Maps, prompts: Prompts) -> tuple[slice, slice]:
 def suggestions_on_slice(
     belief: Belief, view: View, prompts: Prompts, settings: Settings, shape: tuple[int, int]
 ) -> tuple[Suggestion, ...]:
-    """UGPA's top-K points and its box, in slice coordinates; no two points on the same pixel."""
+    """UGPA's top-K points and its box, in slice coordinates; no two points on the same pixel. For K = 0, neither."""
+    wanted = settings.n_suggestions
+    if wanted == 0:
+        return ()
     grid, inside = belief.shape, cells_on_slice(belief.shape, view, shape)
     entropy, probability = np.where(inside, belief.entropy(), 0), belief.probability()
     known = [view.slice_to_grid(p.y, p.x, grid) for p in prompts.points]
-    wanted = settings.n_suggestions
     # Where cells are smaller than pixels, some of those found share a pixel.
     found = suggest_points(
         entropy, probability, wanted * (4 if view.height < grid[0] else 1), radius=SPREAD, known=known

@@ -303,13 +303,15 @@ class Pipeline:
 
     def record(self, request: Request) -> dict[str, Any]:
         """What a reader needs to reproduce a result: model, hash, device, seed, versions."""
+        return self.record_of_model() | {"method": request.settings.method, "seed": request.settings.seed}
+
+    def record_of_model(self) -> dict[str, Any]:
+        """What is the same for every result of this pipeline: model, hash, device, versions."""
         versions = {name: _version(name) for name in ("napari-uncertsam", "torch", "sam2", "numpy")}
         return {
             "model": self.engine.name,
             "checkpoint_sha256": self.engine.sha256,
             "device": self.engine.device_label,
-            "method": request.settings.method,
-            "seed": request.settings.seed,
             "versions": {**versions, "python": platform.python_version()},
         }
 

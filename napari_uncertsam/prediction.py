@@ -30,7 +30,7 @@ class Settings:
     zoom : bool
         Embed a crop around the prompt (default) or the whole slice.
     n_suggestions : int
-        How many points are suggested at most.
+        How many points are suggested at most, with a box; 0 suggests nothing.
     seed : int
         Of everything random in a prediction: the same request gives the same prediction.
     ugpa : UgpaSettings

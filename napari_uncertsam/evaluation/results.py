@@ -165,7 +165,7 @@ def write_maps(
     folder: Path, name: str, entries: Sequence[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]]
 ) -> str:
     """Keep logits (h, w), and an uncertainty (h, w) that is not their entropy, of the rows of an image."""
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for number, (logits, uncertainty) in enumerate(entries):
         arrays[f"logits_{number}"] = logits
         if uncertainty is not None:

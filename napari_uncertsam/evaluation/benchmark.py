@@ -1,0 +1,173 @@
+"""Evaluate methods and prompts on a dataset; an interrupted run goes on where it was, with the same numbers.
+
+Reading the next image and measuring the last cases happen beside the model, on a thread each, so that an evaluation
+takes little longer than its predictions. Every random number depends on the seed and the case alone, never on the
+order or on what was finished before.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_uncertsam.errors import InputError
+from napari_uncertsam.evaluation.cases import Dataset
+from napari_uncertsam.evaluation.metrics import MEASURES
+from napari_uncertsam.evaluation.progress_file import ProgressFile, prepare_folder
+from napari_uncertsam.evaluation.results import FORMAT, RESULTS, TABLE, VERSION, Results, Row
+from napari_uncertsam.evaluation.running import Evaluation, Progress, ProgressCallback
+from napari_uncertsam.evaluation.settings import EvaluationSettings
+from napari_uncertsam.evaluation.simulate import AnnotationRun, summarise_runs
+from napari_uncertsam.evaluation.summarising import overall_means, summarise_agreement, summarise_rows
+from napari_uncertsam.io import atomic
+from napari_uncertsam.pipeline import Pipeline
+
+__all__ = ["EvaluationSettings", "Progress", "evaluate"]
+
+#: Columns of ``results.csv`` before the measures.
+_DESCRIPTION = ("case", "image", "plane", "slice", "value", "group", "modality", "area_px", "prompt", "method")
+
+
+def evaluate(
+    dataset: Dataset,
+    pipeline: Pipeline,
+    settings: EvaluationSettings,
+    out: str | Path,
+    *,
+    opened: Mapping[str, Any] | None = None,
+    limit: int | None = None,
+    overwrite: bool = False,
+    report: ProgressCallback | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Results:
+    """Measure every method with every prompt on every case; write ``results.json`` and ``results.csv``.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    pipeline : Pipeline
+        Its engine is the model named in the settings.
+    settings : EvaluationSettings
+    out : path
+        Made when missing. If it holds an unfinished evaluation with the same settings, model and images, that one is
+        continued; finished images are not predicted again.
+    opened : mapping, optional
+        "split" and "options" that the dataset was opened with, so that results can open it again.
+    limit : int, optional
+        Only so many images, evenly spread over all.
+    overwrite : bool
+        Start over, whatever there is.
+    report : callable, optional
+        Told :class:`Progress`, on the calling thread.
+    cancelled : callable, optional
+        Asked before every case whether to stop.
+
+    Returns
+    -------
+    Results
+
+    Raises
+    ------
+    InputError
+        If there is no case, or `out` holds another evaluation.
+    EngineError
+        If the model fails; what was finished is kept.
+    Cancelled
+        When `cancelled` said so; what was finished is kept.
+    """
+    start, out = time.perf_counter(), Path(out)
+    images, engine, given = _spread(dataset.images(), limit), pipeline.engine, opened or {}
+    place = {"name": dataset.name, "path": str(Path(dataset.root).resolve())}
+    run = {
+        "settings": settings.to_dict(),
+        "dataset": place | {"split": given.get("split", "test"), "options": dict(given.get("options", {}))},
+        "images": hashlib.sha256("\n".join(images).encode()).hexdigest(),
+        "checkpoint_sha256": engine.sha256,
+    }
+    progress = prepare_folder(out, run, overwrite=overwrite)
+    evaluation = Evaluation(
+        dataset, pipeline, settings, images, progress, report or (lambda _: None), cancelled or (lambda: False)
+    )
+    failed = evaluation.go()
+    document = _document(run, settings, pipeline, progress, images, failed)
+    document["seconds"] = round(time.perf_counter() - start, 3)
+    with atomic(out / RESULTS, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    _write_table(out / TABLE, document["cases"])
+    return Results.read(out)
+
+
+def _spread(images: Sequence[str], limit: int | None) -> list[str]:
+    if limit is not None and limit < 1:
+        raise InputError(f"The number of images is at least 1, not {limit}.")
+    if limit is None or limit >= len(images):
+        return list(images)
+    return [images[k] for k in np.linspace(0, len(images) - 1, limit).round().astype(int)]
+
+
+def _document(
+    run: Mapping[str, Any],
+    settings: EvaluationSettings,
+    pipeline: Pipeline,
+    progress: ProgressFile,
+    images: Sequence[str],
+    failed: list[dict[str, str]],
+) -> dict[str, Any]:
+    """``results.json``, in the order of the dataset, whatever was finished first."""
+    entries = [progress.finished[image] for image in images if image in progress.finished]
+    rows = [row for entry in entries for row in entry["rows"]]
+    failed = failed + [failure for entry in entries for failure in entry["failed"]]
+    if not rows:
+        why = f": {failed[0]['reason']}" if failed else "; its masks are empty"
+        raise InputError(f"There is nothing to evaluate in {run['dataset']['path']}{why}")
+    shared: dict[str, Any] = {"apart": settings.apart, "seed": settings.seed, "level": settings.level}
+    summary = summarise_rows(rows, **shared)
+    counts = {name: len({row[key] for row in rows}) for name, key in (("images", "image"), ("cases", "case"))}
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "dataset": run["dataset"] | counts | {"groups": len({row["group"] for row in rows})},
+        "settings": run["settings"],
+        "record": pipeline.record_of_model(),
+        "failed": failed,
+        "mean": overall_means(summary, settings.prompts[0].name),
+        "summary": summary,
+        "agreement": summarise_agreement(rows, **shared),
+        "annotators": _annotators(entries, settings),
+        "cases": rows,
+    }
+
+
+def _annotators(entries: Sequence[Mapping[str, Any]], settings: EvaluationSettings) -> list[dict[str, Any]]:
+    """A summary for every annotator and start, of what is not set apart."""
+    runs: dict[tuple[str, str], list[tuple[AnnotationRun, str]]] = {}
+    for entry in entries:
+        for values in entry["annotations"]:
+            if values["modality"] not in settings.apart:
+                known = {k: v for k, v in values.items() if k not in ("case", "group", "modality")}
+                run = AnnotationRun.from_dict(known)
+                runs.setdefault((run.start, run.policy), []).append((run, values["group"]))
+    return [
+        summarise_runs(*zip(*found, strict=True), seed=settings.seed, level=settings.level).to_dict()
+        for _, found in sorted(runs.items(), key=lambda item: _order(item[0], settings))
+    ]
+
+
+def _order(kind: tuple[str, str], settings: EvaluationSettings) -> tuple[int, int]:
+    starts = [spec.name for spec in settings.prompts]
+    return starts.index(kind[0]), settings.annotators.index(kind[1])
+
+
+def _write_table(path: Path, rows: Sequence[Row]) -> None:
+    """A line per row; empty where a measure is not defined."""
+    with atomic(path, overwrite=True) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, [*_DESCRIPTION, *MEASURES], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,87 @@
+"""Predict a case from simulated prompts, through the same pipeline as the widget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_uncertsam.estimators.base import Belief, EnsembleBelief
+from napari_uncertsam.evaluation.cases import Case
+from napari_uncertsam.measure import maps_on_slice
+from napari_uncertsam.pipeline import Pipeline
+from napari_uncertsam.prediction import Maps, Request, Settings
+from napari_uncertsam.prompts import Box, Prompts
+from napari_uncertsam.view import View
+from napari_uncertsam.zoom import enclosing
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a method says about a case.
+
+    Parameters
+    ----------
+    belief : Belief
+        On the low-resolution grid of `view`.
+    view : View
+        What the model saw.
+    maps : Maps
+        On the slice.
+    seconds : mapping
+        "embed", "decode", "measure", "total", added up over the prompts.
+    """
+
+    belief: Belief
+    view: View
+    maps: Maps
+    seconds: Mapping[str, float]
+
+
+def predict_case(pipeline: Pipeline, case: Case, prompts: Sequence[Prompts], settings: Settings) -> Outcome:
+    """Predict from simulated prompts; probabilities of several are averaged, as MedSAM-U does with three boxes.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+    case : Case
+    prompts : sequence of Prompts
+        At least one. Several look through one view that holds them all, so that it is embedded once.
+    settings : Settings
+        Method, zoom and seed.
+
+    Raises
+    ------
+    InputError
+        If the prompts say nothing.
+    EngineError
+        If the model fails.
+    """
+    shared = _shared_view(case, prompts) if len(prompts) > 1 and settings.zoom else None
+    found = [pipeline.predict(case.volume, _request(case, given, settings, shared)) for given in prompts]
+    if len(found) == 1:
+        [prediction] = found
+        return Outcome(prediction.belief, prediction.view, prediction.maps, prediction.seconds)
+    belief = EnsembleBelief(np.stack([p.belief.logits() for p in found]))
+    view = found[0].view
+    maps = maps_on_slice(belief, view, case.truth.shape)
+    seconds = {name: sum(p.seconds[name] for p in found) for name in found[0].seconds}
+    return Outcome(belief, view, maps, seconds)
+
+
+def _request(case: Case, prompts: Prompts, settings: Settings, view: View | None) -> Request:
+    window = case.seen_through
+    return Request(case.image, case.plane, case.slice_index, window, view, 1, prompts, settings)
+
+
+def _shared_view(case: Case, prompts: Sequence[Prompts]) -> View:
+    """The view around all boxes and points; around the points alone where there is no box."""
+    height, width = case.truth.shape
+    around: Box | None = None
+    for given in prompts:
+        start = given.box or Box(given.points[0].y, given.points[0].x, given.points[0].y, given.points[0].x)
+        box = enclosing(start, given)
+        around = box if around is None else around.union(box)
+    assert around is not None
+    return View.around(around, height, width)

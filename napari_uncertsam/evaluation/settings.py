@@ -1,0 +1,119 @@
+"""What is evaluated: methods, prompts, annotators, and everything else that decides the numbers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from napari_uncertsam.errors import InputError
+from napari_uncertsam.estimators import make_estimator
+from napari_uncertsam.evaluation.metrics.table import TOLERANCE
+from napari_uncertsam.evaluation.simulate import PromptSpec, parse_prompt
+from napari_uncertsam.evaluation.simulate.policies import find_policy
+from napari_uncertsam.prediction import Settings
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """Part of the results, and what a continued evaluation has to keep to.
+
+    Parameters
+    ----------
+    methods : tuple of str
+        Names of estimators.
+    prompts : tuple of PromptSpec
+    model : str
+        Name of the model that the pipeline runs.
+    zoom : bool
+        Crops around the prompt, as the widget does; the papers show the whole image.
+    seed : int
+        Of prompts, methods, annotators and intervals.
+    tolerance : float
+        Of the normalised surface distance, in millimetres (pixels where no spacing is known).
+    level : float
+        Of the intervals.
+    apart : tuple of str
+        Modalities that are reported on their own and left out of the overall means.
+    annotators : tuple of str
+        Names of simulated annotators, which go on from every prompt that is a single prediction.
+    clicks : int
+        Their answers at most.
+    wrong_rate : float
+        How often they err, in [0, 1].
+    maps : bool
+        Keep logits of every prediction, for pictures and the inspector.
+
+    Raises
+    ------
+    InputError
+        If a name is not known, given twice, or a number is out of range.
+    """
+
+    methods: tuple[str, ...]
+    prompts: tuple[PromptSpec, ...]
+    model: str = "bundled"
+    zoom: bool = True
+    seed: int = 0
+    tolerance: float = TOLERANCE
+    level: float = 0.95
+    apart: tuple[str, ...] = ()
+    annotators: tuple[str, ...] = ()
+    clicks: int = 10
+    wrong_rate: float = 0.0
+    maps: bool = True
+
+    def __post_init__(self) -> None:
+        for what, names in (
+            ("method", self.methods),
+            ("prompt", tuple(p.name for p in self.prompts)),
+            ("annotator", self.annotators),
+        ):
+            if len(set(names)) < len(names) or (not names and what != "annotator"):
+                raise InputError(f"An evaluation needs each {what} once and at least one; got {', '.join(names)!r}.")
+        for method in self.methods:
+            make_estimator(method)
+        for annotator in self.annotators:
+            find_policy(annotator)
+        if self.seed < 0 or self.clicks < 0:
+            raise InputError(f"The seed and the number of clicks are at least 0, not {self.seed} and {self.clicks}.")
+        if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
+            raise InputError(f"The tolerance {self.tolerance} is not a length; give millimetres, for example 2.")
+        if not 0 < self.level < 1 or not 0 <= self.wrong_rate <= 1:
+            raise InputError(
+                f"A level is between 0 and 1 and a rate from 0 to 1, not {self.level} and {self.wrong_rate}."
+            )
+
+    def of_method(self, method: str, *, suggestions: bool = False) -> Settings:
+        """Settings of the pipeline for one method; without suggestions, which cost time, unless somebody answers."""
+        usual = Settings()
+        count = usual.n_suggestions if suggestions else 0
+        return Settings(self.model, method, self.zoom, count, self.seed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, "settings" of :class:`~napari_uncertsam.evaluation.results.Results`."""
+        return {
+            "model": self.model,
+            "methods": list(self.methods),
+            "prompts": [spec.name for spec in self.prompts],
+            "zoom": self.zoom,
+            "seed": self.seed,
+            "tolerance": self.tolerance,
+            "level": self.level,
+            "apart": list(self.apart),
+            "annotators": list(self.annotators),
+            "clicks": self.clicks,
+            "wrong_rate": self.wrong_rate,
+            "maps": self.maps,
+        }
+
+    @classmethod
+    def of_names(cls, methods: tuple[str, ...], prompts: tuple[str, ...], **others: Any) -> EvaluationSettings:
+        """Settings with prompts by name.
+
+        Examples
+        --------
+        >>> EvaluationSettings.of_names(("entropy",), ("gt-box", "3B(0.5)")).to_dict()["prompts"]
+        ['gt-box', 'boxes-3-0.5']
+        """
+        return cls(methods, tuple(parse_prompt(name) for name in prompts), **others)
