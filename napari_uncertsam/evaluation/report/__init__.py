@@ -47,10 +47,9 @@ def write_report(results: Results, path: Path, *, worst: int = 12) -> Path:
         raise InputError('The report needs matplotlib and jinja2; run pip install "napari-uncertsam[report]".')
     if worst < 0:
         raise InputError(f"A report cannot show {worst} cases; give 0 or more.")
-    # Names of files may hold bytes that are no text.
-    page = _render(_content(results, worst)).encode("utf-8", errors="replace")
     with atomic(path, overwrite=True) as temporary:
-        temporary.write_bytes(page)
+        # Names of files may hold bytes that are no text.
+        temporary.write_bytes(_render(_content(results, worst)).encode("utf-8", errors="replace"))
     return Path(path)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_uncertsam.evaluation.report.drawing import BACK, Drawing, canvas, finish, legend, series
 from napari_uncertsam.evaluation.report.figures import WIDTH
-from napari_uncertsam.evaluation.report.numbers import interval, number
+from napari_uncertsam.evaluation.report.formatting import interval, number
 from napari_uncertsam.evaluation.report.tables import Cell, Column, Line, Table, count_cell
 from napari_uncertsam.evaluation.results import Results
 

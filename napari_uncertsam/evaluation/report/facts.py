@@ -8,7 +8,7 @@ from typing import Any
 from napari_uncertsam.errors import InputError
 from napari_uncertsam.evaluation.metrics import MEASURES
 from napari_uncertsam.evaluation.report.figures import included
-from napari_uncertsam.evaluation.report.numbers import count, decimals_for, with_interval
+from napari_uncertsam.evaluation.report.formatting import count, decimals_for, with_interval
 from napari_uncertsam.evaluation.results import Results
 
 Summary = Mapping[str, Any]
@@ -83,7 +83,7 @@ def in_short(results: Results) -> list[str]:
         entries = [e for e in results.document["summary"] if e["prompt"] == prompt and e["modality"] is None]
         entries = [e for e in entries if e["measures"]["dice"]["mean"] is not None]
         if entries:
-            sentences.append(f"Mean Dice with {titles[prompt]}: {_ranked(results, entries, 'dice')}.")
+            sentences.append(f"Mean Dice, {titles[prompt]}: {_ranked(results, entries, 'dice')}.")
         if entries and prompt == results.prompts[0]:
             ranked = _ranked(results, entries, "ause_roi")
             sentences.append(f"Mean AUSE around the object (0 is a perfect order of errors, 1 a random one): {ranked}.")
@@ -91,8 +91,8 @@ def in_short(results: Results) -> list[str]:
     if rows := included(results, *first):
         low, high = (sum(test) for test in ((r["dice"] < 0.5 for r in rows), (r["dice"] >= 0.9 for r in rows)))
         sentences.append(
-            f"Of {count(len(rows), 'object')}, {low:,} had a Dice below 0.5 and {high:,} one of 0.9 or more, with "
-            f"{titles[first[0]]} and {method_titles(results)[first[1]][0]}."
+            f"Of {count(len(rows), 'object')}, {low:,} had a Dice below 0.5 and {high:,} one of 0.9 or more "
+            f"({titles[first[0]]}, {method_titles(results)[first[1]][0]})."
         )
     return sentences
 

@@ -13,7 +13,7 @@ import numpy as np
 from napari_uncertsam.evaluation.metrics import ReliabilityCurve
 from napari_uncertsam.evaluation.metrics.table import COVERAGES
 from napari_uncertsam.evaluation.report.drawing import INK, Drawing, canvas, finish, legend, series
-from napari_uncertsam.evaluation.report.numbers import count, number, with_interval
+from napari_uncertsam.evaluation.report.formatting import count, number, with_interval
 from napari_uncertsam.evaluation.results import Results, Row
 
 if TYPE_CHECKING:
@@ -71,9 +71,10 @@ def draw_risk(results: Results) -> list[Drawing]:
                     curves = [row["curves"][f"risk{region}"] for row in included(results, prompt, method)]
                     if curves:
                         axes.plot(COVERAGES, np.mean(curves, 0), label=method, markevery=3, **series(index))
-                axes.set(xlim=(0, 1.02), title=title, xlabel="share of pixels kept, most certain first")
+                axes.set(xlim=(0, 1.02), title=title)
                 axes.set_ylim(bottom=0)
             panels[0].set_ylabel("share of them wrong")
+            figure.supxlabel("share of pixels kept, most certain first", fontsize="medium")
             legend(figure, panels[0])
             alt = f"Risk against coverage for {prompt}, {' and '.join(title for _, title in REGIONS)}."
             drawings.append(finish(figure, f"risk-{at}", prompt, alt))

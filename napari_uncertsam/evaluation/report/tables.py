@@ -8,7 +8,7 @@ from typing import Any
 
 from napari_uncertsam.evaluation.metrics import MEASURES, Measure
 from napari_uncertsam.evaluation.metrics.table import Better
-from napari_uncertsam.evaluation.report.numbers import NONE, decimals_for, interval, number
+from napari_uncertsam.evaluation.report.formatting import NONE, decimals_for, interval, number
 from napari_uncertsam.evaluation.results import Results
 
 Summary = Mapping[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from napari_uncertsam.errors import InputError
-from napari_uncertsam.evaluation.report.numbers import number
+from napari_uncertsam.evaluation.report.formatting import number
 from napari_uncertsam.evaluation.report.pictures import Panels, draw_panels
 from napari_uncertsam.evaluation.results import Results, Row
 from napari_uncertsam.io import prompts_from_dict

@@ -60,7 +60,7 @@ def interval(low: float | None, high: float | None, decimals: int = _FEWEST) -> 
     >>> interval(0.1, 0.25, 2), interval(None, None)
     ('0.10 to 0.25', '')
     """
-    if low is None or high is None:
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return ""
     return f"{number(low, decimals)} to {number(high, decimals)}"
 
