@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from napari_uncertsam.evaluation.metrics.inputs import Float, as_pixel_pairs, as_pixels, require_same_shape
+from napari_uncertsam.errors import InputError
+from napari_uncertsam.evaluation.metrics.inputs import Float, as_pixel_pairs, as_pixels, dot, require_same_shape
 
 
 def pearson_rho(uncertainty: ArrayLike, error: ArrayLike, eps: float = 1e-6) -> float:
@@ -25,7 +26,7 @@ def pearson_rho(uncertainty: ArrayLike, error: ArrayLike, eps: float = 1e-6) -> 
     if u.min() == u.max() or e.min() == e.max():
         return 0.0
     u, e = u - u.mean(), e - e.mean()
-    return float(u @ e / (math.sqrt(u @ u) * math.sqrt(e @ e) + eps))
+    return dot(u, e) / (math.sqrt(dot(u, u)) * math.sqrt(dot(e, e)) + eps)
 
 
 class Ranking:
@@ -58,7 +59,10 @@ class Ranking:
         given = np.asarray(error)
         if given.shape != self.shape:
             require_same_shape(np.empty(self.shape, bool), given)
-        return as_pixels(given)
+        errors = as_pixels(given)
+        if errors.min() < 0:
+            raise InputError(f"An error is at least 0, not {errors.min():g}; take its absolute value.")
+        return errors
 
     def risk(self, error: ArrayLike, counts: NDArray[Any]) -> Float:
         """Mean error of the `counts` most certain pixels; `counts` (n,) are from 1 to the number of pixels."""
@@ -69,7 +73,7 @@ class Ranking:
 
     def aurc(self, error: ArrayLike) -> float:
         """Area under the risk-coverage curve, see :func:`aurc`."""
-        return float(self._tied @ self._errors(error)[self._order] / self.size)
+        return dot(self._tied, self._errors(error)[self._order]) / self.size
 
     def ause(self, error: ArrayLike, *, normalise: bool = True) -> float:
         """Area under the sparsification error curve, see :func:`ause`."""
@@ -77,8 +81,9 @@ class Ranking:
         total = e.mean()
         if total == 0:
             return 0.0
-        best = float(self._weights @ np.sort(e) / self.size)
-        excess = float(self._tied @ e[self._order] / self.size) - best
+        ordered = np.sort(e[e > 0])  # what is right adds nothing, and is most of the image
+        best = dot(self._weights[self.size - ordered.size :], ordered) / self.size
+        excess = dot(self._tied, e[self._order]) / self.size - best
         return excess / float(total) if normalise else excess
 
 
@@ -86,11 +91,12 @@ def _order(values: NDArray[Any]) -> NDArray[np.intp]:
     """Indices that sort the values; several times faster than argsort for what maps are: non-negative float32."""
     if values.dtype == np.float32 and values.size < 2**32 and values.min() >= 0:
         # Such floats are ordered as their bit patterns are, and NumPy sorts plain integers with vector instructions.
-        # Adding zero turns -0.0 into 0.0.
-        keys = (values + np.float32(0)).view(np.uint32).astype(np.uint64) << np.uint64(32)
-        keys |= np.arange(values.size, dtype=np.uint64)
+        # Outside of its view a map is zero, which needs no sorting.
+        rest = np.flatnonzero(values)
+        keys = values[rest].view(np.uint32).astype(np.uint64) << np.uint64(32)
+        keys |= rest.astype(np.uint64)
         keys.sort()
-        return (keys & np.uint64(0xFFFFFFFF)).astype(np.intp)
+        return np.concatenate([np.flatnonzero(values == 0), (keys & np.uint64(0xFFFFFFFF)).astype(np.intp)])
     return np.argsort(values, kind="stable")
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from napari_uncertsam.evaluation.metrics.inputs import Float, as_probabilities
+from napari_uncertsam.evaluation.metrics.inputs import Float, as_probabilities, dot
 
 #: Bins of the reliability curve and the calibration error, as UncertSAM has them.
 BINS = 10
@@ -23,7 +23,7 @@ def brier(probability: ArrayLike, truth: NDArray[Any]) -> float:
     """Brier score, the mean of ``(p - m)^2``, in [0, 1]; lower is better."""
     p, m = as_probabilities(probability, truth)
     difference = p - m
-    return float(difference @ difference / p.size)
+    return dot(difference, difference) / p.size
 
 
 def nll(probability: ArrayLike, truth: NDArray[Any], eps: float = 1e-7) -> float:
