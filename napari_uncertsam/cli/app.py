@@ -11,8 +11,10 @@ import typer
 from typer.core import TyperGroup
 
 from napari_uncertsam.cli.demo import demo
+from napari_uncertsam.cli.evaluate import evaluate
 from napari_uncertsam.cli.fit import fit_app
 from napari_uncertsam.cli.models import models_app
+from napari_uncertsam.cli.prepare import prepare
 from napari_uncertsam.cli.segment import PointsCommand, segment
 from napari_uncertsam.errors import UncertSamError
 
@@ -52,6 +54,8 @@ app = typer.Typer(
 )
 app.command("demo")(demo)
 app.command("segment", cls=PointsCommand)(segment)
+app.command("evaluate")(evaluate)
+app.command("prepare")(prepare)
 app.add_typer(models_app, name="models")
 app.add_typer(fit_app, name="fit")
 

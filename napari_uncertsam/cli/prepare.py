@@ -31,13 +31,14 @@ def prepare(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a split that was prepared before.")] = False,
 ) -> None:
     """Bring a source of UncertSAM's benchmark into its layout, OUT/NAME/SPLIT; continues an interrupted run."""
+    from napari_uncertsam.cli.bars import Bar
     from napari_uncertsam.evaluation.datasets.known import find_known
     from napari_uncertsam.evaluation.datasets.prepare import Options
     from napari_uncertsam.evaluation.datasets.prepare import prepare as run
 
     title = find_known(name).title
     options = Options(min_pixels=min_pixels, closings=closings, quality=quality)
-    with _Bar(f"{title}, {split}") as bar:
+    with Bar(f"{title}, {split}") as bar:
         done = run(
             name,
             raw,
@@ -53,26 +54,3 @@ def prepare(
     if done.empty:
         typer.echo(f"Left out, because no object is large enough: {done.empty}")
     typer.echo(f"{title}, {split}: {done.images} images with {done.masks} masks in {done.folder}")
-
-
-class _Bar:
-    """A progress bar with the time left, on stderr; gone before an error is printed."""
-
-    def __init__(self, title: str) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
-
-        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
-        self._task = self._progress.add_task(title, total=None)
-
-    def __enter__(self) -> _Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def report(self, done: int, total: int) -> None:
-        """Show how many of all source images are done."""
-        self._progress.update(self._task, completed=done, total=total)

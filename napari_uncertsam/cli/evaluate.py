@@ -1,0 +1,142 @@
+"""``evaluate``: methods and prompts on a dataset with true masks; tables, a report, and what the inspector opens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from napari_uncertsam.errors import InputError
+
+if TYPE_CHECKING:
+    from napari_uncertsam.evaluation.results import Results
+
+#: Measures that the command prints; the files have all of them.
+SHOWN = ("dice", "biou_2", "hd95", "rho_hard_roi", "ause_roi", "nll_roi", "ece_roi")
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Names from a comma-separated list, without empty ones.
+
+    Examples
+    --------
+    >>> names("entropy, prompt,")
+    ('entropy', 'prompt')
+    """
+    return tuple(name for part in text.split(",") if (name := part.strip()))
+
+
+def evaluate(
+    dataset: Annotated[
+        str, typer.Argument(help="Folder with images/ and masks/, or a known dataset's folder or name.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the results; continued if it holds an unfinished evaluation.")],
+    methods: Annotated[str, typer.Option(help="Uncertainty methods, comma-separated.")] = "entropy,prompt",
+    prompts: Annotated[
+        str,
+        typer.Option(help="Comma-separated: gt-box, noisy-box, box-R, boxes-N-R, points-K, click; joined by +."),
+    ] = "gt-box",
+    model: Annotated[str, typer.Option(help="A name of `models list`, or a checkpoint's path.")] = "bundled",
+    config: Annotated[str | None, typer.Option(help="Configuration of an own checkpoint.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    data: Annotated[
+        Path | None, typer.Option(help="Folder above all datasets; by default $NAPARI_UNCERTSAM_DATA, or ./data.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Of datasets that have splits.")] = "test",
+    every: Annotated[int | None, typer.Option(min=1, help="Of a volume, every so many slices.")] = None,
+    min_area: Annotated[int | None, typer.Option(min=1, help="Leave out objects of fewer pixels on a slice.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many images, spread over all.")] = None,
+    zoom: Annotated[bool, typer.Option("--zoom/--no-zoom", help="Look at the prompt's surroundings only.")] = True,
+    tolerance: Annotated[float, typer.Option(min=0, help="Of the normalised surface distance, mm or pixels.")] = 2.0,
+    apart: Annotated[str, typer.Option(help="Modalities to leave out of the overall means, comma-separated.")] = "",
+    annotators: Annotated[
+        str, typer.Option(help="Simulated annotators, comma-separated: suggested, largest-error, random.")
+    ] = "",
+    clicks: Annotated[int, typer.Option(min=0, help="Answers of an annotator at most.")] = 10,
+    wrong_rate: Annotated[float, typer.Option(min=0, max=1, help="How often an annotator errs.")] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    maps: Annotated[bool, typer.Option("--maps/--no-maps", help="Keep predictions, to look at them later.")] = True,
+    worst: Annotated[int, typer.Option(min=0, help="Pictures of so many worst cases in the report.")] = 12,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start over, whatever --out holds.")] = False,
+) -> None:
+    """Measure methods and prompts on a dataset; write results.json, results.csv and report.html."""
+    from napari_uncertsam.cli.bars import Bar
+    from napari_uncertsam.cli.segment import load_engine
+    from napari_uncertsam.evaluation import benchmark
+    from napari_uncertsam.evaluation.datasets import open_dataset
+    from napari_uncertsam.evaluation.simulate import parse_prompts
+    from napari_uncertsam.pipeline import Pipeline
+
+    settings = benchmark.EvaluationSettings(
+        tuple(dict.fromkeys(names(methods))),
+        parse_prompts(prompts),
+        model=model,
+        zoom=zoom,
+        seed=seed,
+        tolerance=tolerance,
+        apart=names(apart),
+        annotators=tuple(dict.fromkeys(names(annotators))),
+        clicks=clicks,
+        wrong_rate=wrong_rate,
+        maps=maps,
+    )
+    options = {name: v for name, v in (("every", every), ("min_area", min_area)) if v is not None}
+    opened = open_dataset(dataset, root=data, split=split, **options)
+    pipeline = Pipeline(load_engine(model, config, device))
+    with Bar(opened.name) as bar:
+        results = benchmark.evaluate(
+            opened,
+            pipeline,
+            settings,
+            out,
+            opened={"split": split, "options": options},
+            limit=limit,
+            overwrite=overwrite,
+            report=lambda progress: bar.report(progress.done, progress.total),
+        )
+    show(results)
+    typer.echo(write(results, worst))
+
+
+def show(results: Results) -> None:
+    """Print the table of means, and what could not be evaluated."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from napari_uncertsam.evaluation.metrics import MEASURES
+
+    for failure in results.document["failed"]:
+        typer.echo(f"Left out: {failure['image']}: {failure['reason']}", err=True)
+    said = results.document["dataset"]
+    table = Table(title=f"{said['name']}: {said['cases']} objects in {said['images']} images, {said['groups']} groups")
+    for column in ("prompt", "method", "n"):
+        table.add_column(column)
+    for name in SHOWN:
+        table.add_column(MEASURES[name].title, justify="right")
+    for part in results.document["summary"]:
+        if part["modality"] is None:
+            values = [_cell(part["measures"][name]) for name in SHOWN]
+            table.add_row(part["prompt"], part["method"], str(part["n"]), *values)
+    level = results.document["settings"]["level"]
+    table.caption = f"Means with {100 * level:g} % bootstrap intervals over groups."
+    Console(width=None if Console().is_terminal else 160).print(table)
+
+
+def _cell(value: dict[str, Any]) -> str:
+    if value["mean"] is None:
+        return "-"
+    text = f"{value['mean']:.3f}"
+    return text if value["low"] is None else f"{text}\n{value['low']:.3f}-{value['high']:.3f}"
+
+
+def write(results: Results, worst: int) -> str:
+    """Write the report; the sentence says where everything is, or why there is no report."""
+    from napari_uncertsam.evaluation.report import write_report
+    from napari_uncertsam.evaluation.results import REPORT, RESULTS, TABLE
+
+    files = f"{results.folder / RESULTS}\n{results.folder / TABLE}"
+    try:
+        return f"{files}\n{write_report(results, results.folder / REPORT, worst=worst)}"
+    except InputError as error:
+        return f"{files}\nThere is no report: {error}"
