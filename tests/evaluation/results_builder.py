@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from napari_uncertsam.evaluation import metrics
+from napari_uncertsam.estimators import PointBelief
 from napari_uncertsam.evaluation.cases import Case, case_rng
-from napari_uncertsam.evaluation.results import FORMAT, RESULTS, VERSION, Results, read_maps, write_maps
-from napari_uncertsam.io import prompts_to_dict, write_map, write_mask
+from napari_uncertsam.evaluation.measuring import measure_row
+from napari_uncertsam.evaluation.metrics.table import TOLERANCE
+from napari_uncertsam.evaluation.predicting import Outcome
+from napari_uncertsam.evaluation.results import FORMAT, MAPS, RESULTS, VERSION, Results, read_maps, write_maps
+from napari_uncertsam.evaluation.summarising import overall_means, summarise_agreement, summarise_rows
+from napari_uncertsam.io import write_map, write_mask
 from napari_uncertsam.prompts import Box, Prompts
 from napari_uncertsam.view import View
 from napari_uncertsam.volume import Volume
@@ -44,10 +47,10 @@ def build_results(
 ) -> Results:
     """Write an evaluation below `folder` (``data/`` and ``run/``) and read it.
 
-    Every object is an ellipse. Predictions miss a part of it, the later prompts more, and are sure or unsure of that as
-    the case has it; the method "variance" has an uncertainty that is not an entropy. 2D images hold one object each,
-    of the :data:`MODALITIES` by turns; with `volume`, volumes of :data:`SLICES_PER_VOLUME` slices are made, a case a
-    slice.
+    Every object is an ellipse, and the box of every prompt is the true one. Predictions miss a part of it, the later
+    prompts more, and are sure or unsure of that as the case has it; the method "variance" has an uncertainty that is
+    not an entropy. 2D images hold one object each, of the :data:`MODALITIES` by turns; with `volume`, volumes of
+    :data:`SLICES_PER_VOLUME` slices are made, a case a slice.
     """
     data, run = folder / "data", folder / "run"
     run.mkdir(parents=True)
@@ -62,7 +65,7 @@ def build_results(
         "dataset": {
             "name": "data",
             "path": str(data),
-            "split": None,
+            "split": "test",
             "options": {},
             "images": len(known["image"]),
             "cases": len(made),
@@ -74,7 +77,7 @@ def build_results(
             "prompts": list(prompts),
             "zoom": True,
             "seed": seed,
-            "tolerance": 2.0,
+            "tolerance": TOLERANCE,
             "level": 0.95,
             "apart": list(apart),
             "annotators": [],
@@ -93,12 +96,9 @@ def build_results(
         "annotators": [],
         "seconds": 12.5,
     }
-    document |= {"summary": summary_of(rows, apart, seed), "agreement": agreement_of(rows, apart, seed)}
-    document["mean"] = {
-        s["method"]: {name: value["mean"] for name, value in s["measures"].items()}
-        for s in document["summary"]
-        if s["prompt"] == prompts[0] and s["modality"] is None
-    }
+    shared: dict[str, Any] = {"apart": apart, "seed": seed, "level": 0.95}
+    document |= {"summary": summarise_rows(rows, **shared), "agreement": summarise_agreement(rows, **shared)}
+    document["mean"] = overall_means(document["summary"], prompts[0])
     return write_results(run, document)
 
 
@@ -152,28 +152,29 @@ def _volumes(data: Path, cases: int, seed: int) -> Iterator[Case]:
 def _rows(
     run: Path, case: Case, prompts: Sequence[str], methods: Sequence[str], maps: bool, seed: int
 ) -> Iterator[dict[str, Any]]:
-    """The rows of a case, after its maps were written; measured on what was written."""
-    entries, rows = [], []
+    """The rows of a case, measured on the maps as they were written."""
     archive = f"{case.image}-{case.slice_index}-{case.value}.npz"
+    box = Box.of_mask(case.truth)
+    view = View.around(box, *case.truth.shape)
+    entries, kinds = [], []
     for strength, prompt in enumerate(prompts):
         rng = case_rng(seed, case.key, prompt)
-        box = Box.of_mask(case.truth)
-        view = View.around(box, *case.truth.shape)
         for method in methods:
             logits = _logits(case.truth, view, rng, 0.4 + 0.5 * strength, 1.0 if method == "entropy" else 0.6)
-            other = rng.uniform(0, 0.69, GRID).astype(np.float32) if method == "variance" else None
-            stored = [archive, len(entries)]
-            entries.append((logits, other))
-            where = {"image": case.image, "plane": case.plane, "slice": case.slice_index, "value": case.value}
-            row = {"case": case.key, **where, "group": case.group, "modality": case.modality}
-            row |= {"area_px": int(case.truth.sum()), "prompt": prompt, "method": method}
-            row |= {"prompts": [prompts_to_dict(Prompts((), box))], "view": list(asdict(view).values())}
-            rows.append(row | {"seconds": {"total": 0.25}, "stored": stored})
+            entries.append((logits, rng.uniform(0, 0.69, GRID).astype(np.float32) if method == "variance" else None))
+            kinds.append((prompt, method))
     write_maps(run, archive, entries)
-    for row in rows:
-        yield row | _measured(run, row, case) | ({} if maps else {"stored": None})
+    outcomes = []
+    for number, (logits, _) in enumerate(entries):
+        stored = {"stored": [archive, number], "view": list(astuple(view))}
+        outcome = Outcome(PointBelief(logits), view, read_maps(run, stored, case.truth.shape), {"total": 0.25})
+        outcomes.append(outcome)
+        reference = outcomes[number - number % len(methods)]
+        prompt, method = kinds[number]
+        row = measure_row(case, prompt, [Prompts((), box)], method, outcome, reference, TOLERANCE)
+        yield row | {"stored": stored["stored"] if maps else None}
     if not maps:
-        (run / "maps" / archive).unlink()
+        (run / MAPS / archive).unlink()
 
 
 def _logits(
@@ -185,70 +186,3 @@ def _logits(
     on_slice = distance + rng.uniform(3, 24) * strength * rough / np.abs(rough).max()
     picked = ndimage.zoom(view.crop(on_slice), np.array(GRID) / (view.height, view.width), order=1)
     return (sharpness * picked).astype(np.float32)
-
-
-def _measured(run: Path, row: Mapping[str, Any], case: Case) -> dict[str, Any]:
-    maps = read_maps(run, row, case.truth.shape)
-    found = metrics.measure_case(maps.mask, maps.probability, maps.uncertainty, case.truth, spacing=case.spacing)
-    curves = {name: getattr(found.curves, name) for name in found.curves._fields}
-    plain = {n: [list(s) for s in c.sums] if n.startswith("reliability") else c.tolist() for n, c in curves.items()}
-    return {name: _plain(value) for name, value in found.values.items()} | {"curves": plain}
-
-
-def summary_of(rows: Sequence[Mapping[str, Any]], apart: Sequence[str], seed: int) -> list[dict[str, Any]]:
-    """Means and intervals per prompt and method: of all that is not apart, then per modality."""
-    out = []
-    for prompt, method, chosen in _by_kind(rows):
-        modalities = [None, *dict.fromkeys(row["modality"] for row in chosen)]
-        for modality in modalities:
-            picked = [
-                r for r in chosen if (r["modality"] not in apart if modality is None else r["modality"] == modality)
-            ]
-            table = np.array([[math.nan if r[m] is None else r[m] for m in metrics.MEASURES] for r in picked])
-            table = table.reshape(len(picked), len(metrics.MEASURES))
-            groups = [r["group"] for r in picked]
-            low, high = metrics.bootstrap_intervals(table, np.random.default_rng(seed), groups, resamples=200)
-            known = np.isfinite(table)
-            means = np.where(known, table, 0).sum(0) / np.where(known.any(0), known.sum(0), np.nan)
-            columns = zip(metrics.MEASURES, means, low, high, known.sum(0), strict=True)
-            measures = {
-                name: {"mean": _plain(mean), "low": _plain(lo), "high": _plain(hi), "n": int(n)}
-                for name, mean, lo, hi, n in columns
-            }
-            kind = {"prompt": prompt, "method": method, "modality": modality}
-            out.append(kind | {"n": len(picked), "groups": len(set(groups)), "measures": measures})
-    return out
-
-
-def agreement_of(rows: Sequence[Mapping[str, Any]], apart: Sequence[str], seed: int) -> list[dict[str, Any]]:
-    """Correlation of mean uncertainty with 1 - Dice over cases, per prompt and method."""
-    out = []
-    for prompt, method, chosen in _by_kind(rows):
-        picked = [r for r in chosen if r["modality"] not in apart]
-        entry: dict[str, Any] = {"prompt": prompt, "method": method, "n": len(picked)}
-        lack = [1 - r["dice"] for r in picked]
-        for end in ("", "_roi"):
-            mean = [r[f"mean_uncertainty{end}"] for r in picked]
-            for name, statistic in (("pearson", metrics.correlation), ("spearman", metrics.rank_correlation)):
-                low, high = metrics.bootstrap_statistic(
-                    statistic,
-                    mean,
-                    lack,
-                    rng=np.random.default_rng(seed),
-                    groups=[r["group"] for r in picked],
-                    resamples=50,
-                )
-                values = {"value": statistic(mean, lack), "low": low, "high": high}
-                entry[name + end] = {k: _plain(v) for k, v in values.items()}
-        out.append(entry)
-    return out
-
-
-def _by_kind(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, list[Mapping[str, Any]]]]:
-    for prompt, method in dict.fromkeys((r["prompt"], r["method"]) for r in rows):
-        yield prompt, method, [r for r in rows if (r["prompt"], r["method"]) == (prompt, method)]
-
-
-def _plain(value: float) -> float | None:
-    """A number for JSON, which knows neither nan nor infinity."""
-    return float(value) if math.isfinite(value) else None

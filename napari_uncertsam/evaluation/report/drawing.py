@@ -96,9 +96,9 @@ def finish(figure: Figure, name: str, title: str, alt: str, tips: Mapping[str, S
 
 
 def series(number: int) -> dict[str, Any]:
-    """Colour, marker and dashes of a series by its number; they repeat after :data:`SERIES`."""
-    kind = number % SERIES
-    return {"color": f"#0102{kind:02x}", "marker": _MARKERS[kind], "linestyle": _DASHES[kind]}
+    """Colour, marker and dashes of a series by its number; after :data:`SERIES` colours they come in other pairs."""
+    colour, shape = number % SERIES, (number + number // SERIES) % SERIES
+    return {"color": f"#0102{colour:02x}", "marker": _MARKERS[shape], "linestyle": _DASHES[shape]}
 
 
 def legend(figure: Figure, axes: Axes) -> None:

@@ -12,6 +12,8 @@ from napari_uncertsam.evaluation.report.formatting import count, decimals_for, w
 from napari_uncertsam.evaluation.results import Results
 
 Summary = Mapping[str, Any]
+#: So many methods are named in a sentence.
+_NAMED = 3
 #: Named with a term and a definition.
 Facts = list[tuple[str, str]]
 
@@ -23,7 +25,9 @@ def facts(results: Results) -> Facts:
         (count(said["cases"], "object"), count(said["images"], "image"), count(said["groups"], "independent group"))
     )
     options = ", ".join(f"{name} {value}" for name, value in said["options"].items())
-    found: Facts = [("Dataset", f"{said['name']}{', ' + said['split'] if said['split'] else ''}: {size}")]
+    # "test" is also what a dataset without parts says.
+    part = "" if said["split"] in (None, "test") else f", {said['split']}"
+    found: Facts = [("Dataset", f"{said['name']}{part}: {size}")]
     found.append(("Folder", f"{said['path']}{f' ({options})' if options else ''}"))
     found.append(("Model", f"{record['model']}, checkpoint {str(record['checkpoint_sha256'])[:12]}"))
     found.append(("Device", str(record["device"])))
@@ -103,10 +107,13 @@ def _ranked(results: Results, entries: Sequence[Summary], name: str) -> str:
     ordered = sorted(entries, key=lambda e: e["measures"][name]["mean"], reverse=better == "higher")
     decimals = decimals_for(e["measures"][name]["mean"] for e in ordered)
     titles = method_titles(results)
-    return ", ".join(
+    words = [
         f"{titles[e['method']][0]} {with_interval(e['measures'][name]['mean'], e['measures'][name], decimals)}"
         for e in ordered
-    )
+    ]
+    if len(words) > _NAMED + 1:
+        words[_NAMED:] = [f"{len(words) - _NAMED} more down to {words[-1]}"]
+    return ", ".join(words)
 
 
 def failures(results: Results) -> list[tuple[str, str]]:

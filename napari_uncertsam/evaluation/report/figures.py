@@ -146,6 +146,7 @@ def draw_reliability(results: Results) -> list[Drawing]:
                 upper.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), title=f"{title}\n{count(pixels, 'pixel')}")
                 lower.set(yscale="log", xlabel="predicted probability")
                 lower.yaxis.set_major_formatter(_short)
+                lower.yaxis.set_minor_formatter("")
                 said.append(f"{title}, {count(pixels, 'pixel')}")
             panels[0, 0].set_ylabel("share inside the object")
             panels[1, 0].set_ylabel("pixels")

@@ -153,10 +153,10 @@ def data_uri(colours: Colours) -> str:
     """An (h, w, 3) picture as the address of a PNG; with a palette where that is exact, which is far smaller."""
     from PIL import Image
 
-    palette, index = np.unique(colours.reshape(-1, 3), axis=0, return_inverse=True)
-    if len(palette) <= 256:
+    codes, index = np.unique(colours.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32), return_inverse=True)
+    if len(codes) <= 256:
         picture = Image.fromarray(index.reshape(colours.shape[:2]).astype(np.uint8), "P")
-        picture.putpalette(palette.tobytes())
+        picture.putpalette(b"".join(int(code).to_bytes(3, "big") for code in codes))
     else:
         picture = Image.fromarray(np.ascontiguousarray(colours))
     stream = io.BytesIO()

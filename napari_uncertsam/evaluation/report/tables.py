@@ -106,11 +106,11 @@ def measures_table(results: Results, caption: str, names: Sequence[str]) -> Tabl
 
 
 def modality_tables(results: Results) -> list[Table]:
-    """A table per prompt with a line per modality and method; none where there is one modality only."""
+    """A table per prompt with a line per modality and method; none where all is of one, which is then the whole."""
     entries = [entry for entry in results.document["summary"] if entry["modality"] is not None]
-    if len({entry["modality"] for entry in entries}) < 2:
-        return []
     apart = set(results.document["settings"]["apart"])
+    if len({entry["modality"] for entry in entries}) < 2 and not apart:
+        return []
     tables = []
     for prompt in results.prompts:
         chosen = sorted((e for e in entries if e["prompt"] == prompt), key=lambda e: str(e["modality"]).casefold())
@@ -172,8 +172,8 @@ def _best(entries: Sequence[Summary], name: str, decimals: int) -> set[int]:
     kinds: dict[tuple[Any, Any], dict[int, float]] = {}
     for row, entry in enumerate(entries):
         mean = entry["measures"][name]["mean"]
-        # A mean over fewer cases, of those that have a distance at all, is no fair rival.
-        if mean is not None and entry["measures"][name]["n"] == entry["n"]:
+        # A mean over fewer cases, of those that have a distance at all, is no fair rival; one group proves nothing.
+        if mean is not None and entry["measures"][name]["n"] == entry["n"] and entry["groups"] > 1:
             kinds.setdefault((entry["prompt"], entry["modality"]), {})[row] = round(mean, decimals)
     marked = set()
     for means in kinds.values():
@@ -185,5 +185,5 @@ def _best(entries: Sequence[Summary], name: str, decimals: int) -> set[int]:
 
 def glossary() -> list[tuple[Measure, str, str]]:
     """Every measure with its unit and what is better, in words."""
-    words = {"higher": "higher is better", "lower": "lower is better", "neither": NONE}
+    words = {"higher": "higher", "lower": "lower", "neither": NONE}
     return [(m, UNITS.get(m.unit, m.unit) or NONE, words[m.better]) for m in MEASURES.values()]

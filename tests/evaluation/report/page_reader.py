@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
 #: Elements without an end.
-VOID = {"meta", "img", "br", "link", "hr", "input"}
+VOID = {"meta", "wbr", "img", "br", "link", "hr", "input"}
 
 
 @dataclass
@@ -81,7 +81,7 @@ class Page(HTMLParser):
             inner = self._open[-1]
             if inner[0] == "span" and "small" in inner[1]:
                 place[-1].small.append(data)
-            elif inner[0] in ("td", "th"):
+            elif inner[0] in ("td", "th") or inner[1] == "part":
                 place[-1].text = (place[-1].text + data).strip().replace("\xa0", "")
 
     @property

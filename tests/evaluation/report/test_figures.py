@@ -48,7 +48,8 @@ def test_colours_follow_the_page() -> None:
 def test_series_differ_without_colour() -> None:
     looks = [series(i) for i in range(SERIES)]
     assert len({look["marker"] for look in looks}) == len({str(look["linestyle"]) for look in looks}) == SERIES
-    assert series(SERIES) == series(0)
+    assert series(SERIES)["color"] == series(0)["color"]
+    assert len({str(sorted(series(i).items(), key=str)) for i in range(SERIES * SERIES)}) == SERIES * SERIES
 
 
 def test_drawing_leaves_no_trace_in_matplotlib() -> None:
@@ -83,6 +84,16 @@ def test_reliability_tells_how_many_pixels(results: Results) -> None:
     whole = sum(sum(row["curves"]["reliability"][0]) for row in rows)
     assert whole == len(rows) * 96 * 128
     assert f"{whole:,} pixels" in texts(first)
+
+
+def test_no_formula_is_left_in_a_text(results: Results) -> None:
+    # Ticks of logarithmic axes are formulas unless they have a formatter, minor ones too.
+    for draw in (figures.draw_dice, figures.draw_risk, figures.draw_agreement, figures.draw_reliability):
+        assert not [text for drawing in draw(results) for text in texts(drawing) if "$" in text or "\\" in text]
+
+
+def test_numbers_of_pixels_are_short() -> None:
+    assert [figures._short(v) for v in (1.0, 100.0, 1e4, 2.5e6, 1e9)] == ["1", "100", "10k", "2.5M", "1G"]
 
 
 def test_points_have_the_names_of_their_cases(results: Results) -> None:

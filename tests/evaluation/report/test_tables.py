@@ -50,6 +50,11 @@ def test_a_mean_over_fewer_cases_wins_nothing() -> None:
     assert not any(cell.best for cell in cells)
 
 
+def test_a_single_group_proves_nothing() -> None:
+    rows = [entry("a", 0.9) | {"groups": 1}, entry("b", 0.5) | {"groups": 1}]
+    assert best(*rows) == [False, False]
+
+
 def test_every_measure_has_its_place() -> None:
     placed = {*tables.MASKS, *tables.ERRORS, *tables.ERRORS_ROI, *tables.PROBABILITIES}
     assert placed == set(MEASURES)
