@@ -185,9 +185,9 @@ class _Queue:
 
 @contextmanager
 def _thread(name: str) -> Iterator[ThreadPoolExecutor]:
-    """A thread that drops what it has not begun when the block fails."""
+    """A thread that finishes what it was given, also when the block fails: what is predicted is kept."""
     executor = ThreadPoolExecutor(1, thread_name_prefix=f"evaluate-{name}")
     try:
         yield executor
     finally:
-        executor.shutdown(wait=True, cancel_futures=True)
+        executor.shutdown(wait=True)

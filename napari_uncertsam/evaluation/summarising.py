@@ -7,19 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_uncertsam.evaluation.metrics import (
     MEASURES,
+    bootstrap_correlation,
     bootstrap_intervals,
-    bootstrap_statistic,
     correlation,
     rank_correlation,
 )
 from napari_uncertsam.evaluation.results import Row
-
-#: A correlation is computed anew for every draw, so there are fewer of them than for means.
-CORRELATION_RESAMPLES = 500
 
 
 def plain(value: float) -> float | None:
@@ -109,22 +105,12 @@ def summarise_agreement(rows: Sequence[Row], *, apart: Sequence[str], seed: int,
         entry: dict[str, Any] = {"prompt": prompt, "method": method, "n": len(chosen)}
         for ending in ("", "_roi"):
             mean = np.array([row[f"mean_uncertainty{ending}"] for row in chosen])
+            groups = [row["group"] for row in chosen]
             for name, statistic in (("pearson", correlation), ("spearman", rank_correlation)):
-                entry[name + ending] = _with_interval(statistic, mean, lack, chosen, seed, level)
+                low, high = bootstrap_correlation(
+                    mean, lack, np.random.default_rng(seed), groups, ranks=name == "spearman", level=level
+                )
+                value = statistic(mean, lack)
+                entry[name + ending] = {"value": plain(value), "low": plain(low), "high": plain(high)}
         out.append(entry)
     return out
-
-
-def _with_interval(
-    statistic: Any, x: NDArray[np.float64], y: NDArray[np.float64], rows: Sequence[Row], seed: int, level: float
-) -> dict[str, float | None]:
-    low, high = bootstrap_statistic(
-        statistic,
-        x,
-        y,
-        rng=np.random.default_rng(seed),
-        groups=[row["group"] for row in rows],
-        level=level,
-        resamples=CORRELATION_RESAMPLES,
-    )
-    return {"value": plain(statistic(x, y)), "low": plain(low), "high": plain(high)}

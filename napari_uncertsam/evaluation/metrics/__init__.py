@@ -11,9 +11,9 @@ Correlation with the soft error ``|p - m|`` rewards whatever pushes probabilitie
 """
 
 from napari_uncertsam.evaluation.metrics.bootstrap import (
+    bootstrap_correlation,
     bootstrap_interval,
     bootstrap_intervals,
-    bootstrap_statistic,
     correlation,
     rank_correlation,
 )
@@ -54,9 +54,9 @@ __all__ = [
     "SurfaceDistances",
     "aurc",
     "ause",
+    "bootstrap_correlation",
     "bootstrap_interval",
     "bootstrap_intervals",
-    "bootstrap_statistic",
     "boundary_iou",
     "boundary_ious",
     "brier",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_uncertsam.errors import InputError
 
-#: A number of one draw: takes the values of the drawn cases, one array per argument.
-Statistic = Callable[..., float]
-#: Groups drawn at once, which bounds the scratch memory.
+#: Groups (or cases) drawn at once, which bounds the scratch memory.
 _DRAWN_AT_ONCE = 1 << 20
 
 
@@ -80,14 +78,9 @@ def bootstrap_intervals(
     np.add.at(total, index, np.where(known, table, 0))
     np.add.at(size, index, known)
     means = np.empty((resamples, table.shape[1]))
-    rows = max(1, _DRAWN_AT_ONCE // max(count, 1))
-    for start in range(0, resamples if count else 0, rows):
-        drawn = rng.integers(count, size=(min(rows, resamples - start), count))
-        # How often each group was drawn, a row per resample.
-        offsets = drawn + count * np.arange(len(drawn))[:, None]
-        weights = np.bincount(offsets.ravel(), minlength=drawn.size).reshape(drawn.shape)
+    for rows, weights in _draws(rng, count, resamples):
         with np.errstate(invalid="ignore"):
-            means[start : start + rows] = (weights @ total) / (weights @ size)
+            means[rows] = (weights @ total) / (weights @ size)
     low, high = np.full((2, table.shape[1]), np.nan)
     for column in np.flatnonzero((size > 0).sum(0) >= 2):
         found = means[:, column]
@@ -95,41 +88,77 @@ def bootstrap_intervals(
     return low, high
 
 
-def bootstrap_statistic(
-    statistic: Statistic,
-    *values: ArrayLike,
+def bootstrap_correlation(
+    x: ArrayLike,
+    y: ArrayLike,
     rng: np.random.Generator,
     groups: ArrayLike | None = None,
+    *,
+    ranks: bool = False,
     level: float = 0.95,
     resamples: int = 2000,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of any statistic of the cases, such as a correlation.
+    """Percentile bootstrap interval of :func:`correlation`, or with `ranks` of :func:`rank_correlation`.
 
     Parameters
     ----------
-    statistic : callable
-        Called with one array per entry of `values`, of the drawn cases; a result that is not finite (a draw of equal
-        cases has no correlation) is left out.
-    *values : (n,) array-like
-        One value per case each.
+    x, y : (n,) array-like
+        Values of the cases.
     rng, groups, level, resamples
-        See :func:`bootstrap_interval`.
+        See :func:`bootstrap_interval`. Ranks are those within each draw.
+    ranks : bool
 
     Returns
     -------
     low, high : float
-        ``nan`` with fewer than three groups, or where hardly any draw has a result.
+        ``nan`` with fewer than three groups, or where hardly any draw has a correlation.
     """
-    arrays, index = _checked(values, groups, level)
-    members = [np.flatnonzero(index == g) for g in range(int(index.max()) + 1)] if index.size else []
-    if len(members) < 3:
+    (a, b), index = _checked((x, y), groups, level)
+    count = int(index.max()) + 1 if index.size else 0
+    if count < 3:
         return math.nan, math.nan
     found = np.empty(resamples)
-    for i in range(resamples):
-        drawn = np.concatenate([members[g] for g in rng.integers(len(members), size=len(members))])
-        found[i] = statistic(*(a[drawn] for a in arrays))
+    for rows, weights in _draws(rng, count, resamples, width=a.size):
+        often = weights[:, index]  # how often each case was drawn
+        first, second = (_ranks(v, often) if ranks else np.broadcast_to(v, often.shape) for v in (a, b))
+        found[rows] = _weighted_correlation(first, second, often)
     found = found[np.isfinite(found)]
     return _central(found, level) if found.size >= resamples / 2 else (math.nan, math.nan)
+
+
+def _draws(
+    rng: np.random.Generator, count: int, resamples: int, width: int = 0
+) -> Iterator[tuple[slice, NDArray[np.int64]]]:
+    """How often each of `count` groups was drawn, a row per resample; so many at once as memory allows."""
+    rows = max(1, _DRAWN_AT_ONCE // max(count, width, 1))
+    for start in range(0, resamples if count else 0, rows):
+        drawn = rng.integers(count, size=(min(rows, resamples - start), count))
+        offsets = drawn + count * np.arange(len(drawn))[:, None]
+        yield (
+            slice(start, start + len(drawn)),
+            np.bincount(offsets.ravel(), minlength=drawn.size).reshape(drawn.shape),
+        )
+
+
+def _ranks(values: NDArray[np.float64], often: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Ranks of cases in draws where case k occurs ``often[row, k]`` times; equal values share their mean rank."""
+    _, group = np.unique(values, return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    size = np.add.reduceat(often[:, order], starts, axis=1)
+    return np.asarray((np.cumsum(size, axis=1) - (size - 1) / 2)[:, group])
+
+
+def _weighted_correlation(
+    x: NDArray[np.float64], y: NDArray[np.float64], often: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Correlation of every row; nan where a row does not vary."""
+    total = often.sum(1, keepdims=True)
+    x, y = (v - (often * v).sum(1, keepdims=True) / total for v in (x, y))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        spread = np.sqrt((often * x * x).sum(1) * (often * y * y).sum(1))
+        # Rounding leaves a little spread where all drawn values are equal.
+        return np.asarray(np.where(spread > 1e-12, (often * x * y).sum(1) / spread, np.nan).clip(-1, 1))
 
 
 def correlation(x: ArrayLike, y: ArrayLike) -> float:

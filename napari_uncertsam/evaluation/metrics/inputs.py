@@ -72,5 +72,5 @@ def as_probabilities(probability: ArrayLike, truth: NDArray[Any]) -> tuple[Float
 
 
 def dot(a: Float, b: Float) -> float:
-    """Sum of products, without BLAS: the threads of its dot product go on spinning and take the cores from the model."""
+    """Sum of products without BLAS, whose threads go on spinning for a while and take the cores from the model."""
     return float(np.einsum("i,i->", a, b))

@@ -6,11 +6,12 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from napari_uncertsam.evaluation.metrics import (
+    bootstrap_correlation,
     bootstrap_interval,
     bootstrap_intervals,
-    bootstrap_statistic,
     correlation,
     rank_correlation,
 )
@@ -52,13 +53,26 @@ def test_what_is_not_finite_is_left_out_of_its_column(rng: np.random.Generator) 
 def test_interval_of_a_correlation(rng: np.random.Generator) -> None:
     x = rng.normal(size=300)
     y = 0.6 * x + 0.8 * rng.normal(size=300)
-    low, high = bootstrap_statistic(correlation, x, y, rng=np.random.default_rng(1), resamples=800)
+    low, high = bootstrap_correlation(x, y, np.random.default_rng(1))
     # Fisher's transformation gives the standard interval.
     centre, half = math.atanh(correlation(x, y)), 1.96 / math.sqrt(297)
     assert low == pytest.approx(math.tanh(centre - half), abs=0.03)
     assert high == pytest.approx(math.tanh(centre + half), abs=0.03)
-    assert np.isnan(bootstrap_statistic(correlation, x[:2], y[:2], rng=rng)).all()
-    assert np.isnan(bootstrap_statistic(correlation, np.ones(9), y[:9], rng=rng)).all()
+    assert np.isnan(bootstrap_correlation(x[:2], y[:2], rng)).all()
+    assert np.isnan(bootstrap_correlation(np.ones(9), y[:9], rng)).all()
+
+
+@pytest.mark.parametrize("ranks", [False, True])
+def test_correlations_by_drawing_cases_in_a_loop(ranks: bool, rng: np.random.Generator) -> None:
+    x, y = rng.normal(size=(2, 24)).round(1)  # with ties
+    groups = np.repeat(np.arange(8), 3)
+    draws, found = np.random.default_rng(2), []
+    for _ in range(500):
+        picked = np.concatenate([np.flatnonzero(groups == g) for g in draws.integers(8, size=8)])
+        found.append((scipy.stats.spearmanr if ranks else scipy.stats.pearsonr)(x[picked], y[picked]).statistic)
+    expected = np.quantile(found, [0.025, 0.975])
+    ours = bootstrap_correlation(x, y, np.random.default_rng(2), groups, ranks=ranks, resamples=500)
+    np.testing.assert_allclose(ours, expected, atol=1e-9)
 
 
 def test_correlations_of_constants_and_ties() -> None:
