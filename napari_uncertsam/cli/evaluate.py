@@ -90,13 +90,24 @@ def evaluate(
             pipeline,
             settings,
             out,
-            opened={"split": split, "options": options},
+            opened=opened_with(dataset, data, split, options),
             limit=limit,
             overwrite=overwrite,
             report=lambda progress: bar.report(progress.done, progress.total),
         )
     show(results)
     typer.echo(write(results, worst))
+
+
+def opened_with(where: str, root: Path | None, split: str, options: dict[str, Any]) -> dict[str, Any]:
+    """What opens the dataset again from any folder: its path, or its name and the folder above all datasets."""
+    from napari_uncertsam.evaluation.datasets import data_root
+
+    by_name = not Path(where).is_dir()
+    place = (
+        {"where": where, "root": str(data_root(root).resolve())} if by_name else {"where": str(Path(where).resolve())}
+    )
+    return place | {"split": split, "options": options}
 
 
 def show(results: Results) -> None:

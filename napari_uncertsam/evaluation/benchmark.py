@@ -32,7 +32,7 @@ from napari_uncertsam.pipeline import Pipeline
 __all__ = ["EvaluationSettings", "Progress", "evaluate"]
 
 #: Columns of ``results.csv`` before the measures.
-_DESCRIPTION = ("case", "image", "plane", "slice", "value", "group", "modality", "area_px", "prompt", "method")
+_DESCRIPTION = ("case", "image", "plane", "slice", "value", "group", "modality", "area_px", "unit", "prompt", "method")
 
 
 def evaluate(
@@ -59,7 +59,8 @@ def evaluate(
         Made when missing. If it holds an unfinished evaluation with the same settings, model and images, that one is
         continued; finished images are not predicted again.
     opened : mapping, optional
-        "split" and "options" that the dataset was opened with, so that results can open it again.
+        "where", "root", "split" and "options" that :func:`open_dataset` was given, so that results can open it again;
+        by default its folder alone.
     limit : int, optional
         Only so many images, evenly spread over all.
     overwrite : bool
@@ -83,11 +84,12 @@ def evaluate(
         When `cancelled` said so; what was finished is kept.
     """
     start, out = time.perf_counter(), Path(out)
-    images, engine, given = _spread(dataset.images(), limit), pipeline.engine, opened or {}
-    place = {"name": dataset.name, "path": str(Path(dataset.root).resolve())}
+    images, engine = _spread(dataset.images(), limit), pipeline.engine
+    path = str(Path(dataset.root).resolve())
+    again = {"where": path, "root": None, "split": None, "options": {}} | dict(opened or {})
     run = {
         "settings": settings.to_dict(),
-        "dataset": place | {"split": given.get("split", "test"), "options": dict(given.get("options", {}))},
+        "dataset": {"name": dataset.name, "path": path} | again,
         "images": hashlib.sha256("\n".join(images).encode()).hexdigest(),
         "checkpoint_sha256": engine.sha256,
     }

@@ -76,6 +76,12 @@ class Case:
         return self.volume.plane_spacing(self.plane)
 
     @property
+    def unit(self) -> str:
+        """Of lengths: "mm", or "px" where no spacing is known."""
+        known = self.volume.affine is not None or any(step != 1 for step in self.volume.spacing)
+        return "mm" if known else "px"
+
+    @property
     def seen_through(self) -> Window:
         """The window that the model sees the slice through."""
         return self.window or Window.for_volume(self.volume)

@@ -62,6 +62,7 @@ def measure_row(
         "group": case.group,
         "modality": case.modality,
         "area_px": int(np.count_nonzero(case.truth)),
+        "unit": case.unit,
         "prompt": prompt,
         "method": method,
         "prompts": [prompts_to_dict(given) for given in prompts],

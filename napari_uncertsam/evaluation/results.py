@@ -51,7 +51,8 @@ class Results:
     document : mapping
         What ``results.json`` holds:
 
-        - "dataset": "name", "path", "split", "options" (what :func:`open_dataset` needs), "images", "cases", "groups";
+        - "dataset": "name", "path", "images", "cases", "groups", and what :func:`open_dataset` needs to open it again:
+          "where" and "root" (null unless it was opened by its name), "split" (null where there is none), "options";
         - "settings": "model", "methods", "prompts" (names), "zoom", "seed", "tolerance", "level", "apart" (modalities
           left out of the overall means), "annotators", "clicks", "wrong_rate", "maps";
         - "record": model, checkpoint hash, device, versions;
@@ -100,7 +101,8 @@ class Results:
         """A row per case, prompt and method, in the dataset's order.
 
         Each has "case" (its key), "image", "plane", "slice", "value", "group", "modality", "area_px" (true area),
-        "prompt", "method", "prompts" (what was drawn), "view", "seconds", the measures by the names of
+        "unit" (of lengths, "mm" or "px"), "prompt", "method", "prompts" (what was drawn), "view", "seconds", the
+        measures by the names of
         :data:`~napari_uncertsam.evaluation.metrics.MEASURES` (null where infinite), "curves" ("reliability" and
         "reliability_roi": pixels, summed probability, inside per bin; "risk" and "risk_roi" at
         :data:`~napari_uncertsam.evaluation.metrics.table.COVERAGES`), and "stored": archive and number of its maps, or
@@ -135,7 +137,13 @@ class Results:
         from napari_uncertsam.evaluation.datasets import open_dataset
 
         said = self.document["dataset"]
-        return open_dataset(said["path"], split=said["split"], **said["options"])
+        given = said["options"] | ({} if said["split"] is None else {"split": said["split"]})
+        return open_dataset(said["where"], root=None if said["root"] is None else Path(said["root"]), **given)
+
+    @cached_property
+    def _last_image(self) -> dict[str, Sequence[Case]]:
+        """The image that was read last, since rows of one image, such as a volume's slices, are asked for in turn."""
+        return {}
 
     def case(self, row: Row) -> Case:
         """Image and truth of a row, read from the dataset.
@@ -145,7 +153,11 @@ class Results:
         InputError
             If the dataset has moved or does not hold the case any more.
         """
-        for case in self.dataset.load(row["image"]):
+        if row["image"] not in self._last_image:
+            found = self.dataset.load(row["image"])
+            self._last_image.clear()
+            self._last_image[row["image"]] = found
+        for case in self._last_image[row["image"]]:
             if case.key == row["case"]:
                 return case
         raise InputError(f"{self.dataset.root} does not hold {row['case']} any more; run the evaluation again.")

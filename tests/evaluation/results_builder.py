@@ -65,6 +65,8 @@ def build_results(
         "dataset": {
             "name": "data",
             "path": str(data),
+            "where": str(data),
+            "root": None,
             "split": "test",
             "options": {},
             "images": len(known["image"]),
