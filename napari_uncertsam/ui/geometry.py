@@ -73,6 +73,47 @@ def _in_base_units(unit: Any) -> float:
     return float((1 * unit).to_base_units().magnitude)
 
 
+def grid_offset(layer: Layer, reference: Layer, tolerance: float = 0.1) -> tuple[int, ...] | None:
+    """Where the array of a layer begins on the grid of another one; None where their pixels do not lie over each other.
+
+    Parameters
+    ----------
+    layer, reference : Layer
+        Images or labels of as many axes.
+    tolerance : float
+        How far a corner may be off, in pixels of the reference.
+    """
+    if layer.ndim != reference.ndim:
+        return None
+    units = [_ratio(ours, theirs) for ours, theirs in zip(layer.units, reference.units, strict=True)]
+    corners = np.stack(np.meshgrid(*[(0, n - 1) for n in spatial_shape(layer)], indexing="ij"), -1).reshape(
+        -1, layer.ndim
+    )
+    worlds = [np.multiply(layer.data_to_world(corner), units) for corner in corners]
+    distances = np.asarray([reference.world_to_data(world) for world in worlds]) - corners
+    offset = np.round(distances.mean(0))
+    return tuple(int(n) for n in offset) if np.abs(distances - offset).max() <= tolerance else None
+
+
+def on_canvas(dims: Dims, layer: Layer, positions: NDArray[Any]) -> NDArray[np.float64]:
+    """``(n, ndim)`` data coordinates of a layer as ``(n, 2)`` world coordinates of the last two displayed axes."""
+    worlds = np.asarray([layer.data_to_world(position) for position in positions], np.float64)
+    if dims.units is not None:
+        pairs = zip(layer.units, dims.units[-layer.ndim :], strict=True)
+        worlds *= [_ratio(ours, shown) for ours, shown in pairs]
+    return worlds[:, [axis - (dims.ndim - layer.ndim) for axis in dims.displayed[-2:]]]
+
+
+def millimetres_in(unit: Any) -> float:
+    """How many of a unit a millimetre is; 1 where it is no length."""
+    return 1 / _millimetres(unit)
+
+
+def _ratio(unit: Any, other: Any) -> float:
+    """How many of the other unit one unit is; 1 where they cannot be compared, as pixels and millimetres."""
+    return _in_base_units(unit) / _in_base_units(other) if (1 * unit).is_compatible_with(other) else 1.0
+
+
 def to_slice(image: Image, layer: Layer, positions: NDArray[Any], plane: int) -> NDArray[np.float64]:
     """``(n, ndim)`` data coordinates of any layer as ``(n, 2)`` coordinates ``(y, x)`` of a slice of the image."""
     rows = [image.world_to_data(layer.data_to_world(position)) for position in np.asarray(positions, np.float64)]

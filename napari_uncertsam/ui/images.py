@@ -12,8 +12,9 @@ from napari_uncertsam.errors import UncertSamError
 from napari_uncertsam.prediction import Settings
 from napari_uncertsam.ui.geometry import is_described, volume_of
 from napari_uncertsam.ui.jobs import Jobs
+from napari_uncertsam.ui.marks import is_ours
 from napari_uncertsam.ui.presenter import Presenter
-from napari_uncertsam.ui.target import Target, Targets, is_ours
+from napari_uncertsam.ui.target import Target, Targets
 from napari_uncertsam.ui.worker import Worker
 from napari_uncertsam.volume import Volume, Window
 

@@ -11,6 +11,7 @@ from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
 from napari_uncertsam.ui.coordinator import Coordinator
+from napari_uncertsam.ui.dock import CLOSED, DockedWidget
 from napari_uncertsam.ui.jobs import Jobs
 from napari_uncertsam.ui.keys import HELP_NOTE, KEYS
 from napari_uncertsam.ui.widget import RefineView
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 TITLE = "Refine by uncertainty"
-CLOSED = "This panel was closed; open it again from the menu."
 
 
 class TabKey(QObject):
@@ -57,7 +57,7 @@ class TabKey(QObject):
         return False
 
 
-class RefineWidget(QWidget):
+class RefineWidget(DockedWidget):
     """Dock widget "Refine by uncertainty".
 
     Parameters
@@ -71,13 +71,11 @@ class RefineWidget(QWidget):
 
     Notes
     -----
-    Taken out of its dock (the cross of the dock, or ``viewer.window.remove_dock_widget``) it ends: the mask stays, the
-    other layers go. Hiding, floating or tabbing the dock leaves it at work.
+    When its dock is closed it ends: the mask stays, the other layers go.
     """
 
     def __init__(self, napari_viewer: ViewerModel, jobs: Jobs | None = None, *, autosave: bool = True) -> None:
         super().__init__()
-        self._docked = False
         # The list and the help scroll: the dock is theirs from top to bottom.
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         self.view = RefineView([(entry.label, entry.help) for entry in KEYS], HELP_NOTE, self)
@@ -93,18 +91,12 @@ class RefineWidget(QWidget):
         super().showEvent(event)
         self._tab.watch(self.window() or self)
 
-    def changeEvent(self, event: QEvent | None) -> None:
-        """End when napari takes the widget out of its dock: it does not delete it, and nobody sees it any more."""
-        super().changeEvent(event)
-        if event is None or event.type() != QEvent.Type.ParentChange:
-            return
-        if self.parent() is not None:
-            self._docked = True
-        elif self._docked:
-            self._tab.close()
-            self.coordinator.close()
-            self.view.setEnabled(False)
-            self.view.set_message(CLOSED)
+    def end(self) -> None:
+        """Let go of the viewer, and say so in case somebody still sees the widget."""
+        self._tab.close()
+        self.coordinator.close()
+        self.view.setEnabled(False)
+        self.view.set_message(CLOSED)
 
     def sizeHint(self) -> QSize:
         """As wide as the list of suggestions needs."""

@@ -7,12 +7,13 @@ from typing import Any
 
 from napari_uncertsam.session import Session
 from napari_uncertsam.ui.drawing import slice_of
+from napari_uncertsam.ui.messages import Messages
 from napari_uncertsam.ui.target import Target
 from napari_uncertsam.ui.texts import ResultText, result_text, status_text, suggestion_rows
 from napari_uncertsam.ui.widget import RefineView
 
 
-class Presenter:
+class Presenter(Messages):
     """What is on screen about the present target.
 
     Parameters
@@ -21,9 +22,9 @@ class Presenter:
     """
 
     def __init__(self, view: RefineView) -> None:
+        super().__init__(view)
         self._view = view
         self._target: Target | None = None
-        self._action: Callable[[], None] | None = None
         self._state: tuple[Any, ...] | None = None  # of the session, when the status was last derived from it
         #: Row of the suggestion that the keys answer, from 0.
         self.chosen: int | None = None
@@ -97,29 +98,6 @@ class Presenter:
         self._view.set_chosen(row)
         if self._target is not None:
             self._target.sync.choose(row)
-
-    # -- messages ------------------------------------------------------------------------------------------------
-
-    def say(self, text: str) -> None:
-        """Show a sentence."""
-        self._action = None
-        self._view.set_message(text)
-
-    def complain(self, text: str) -> None:
-        """Show a sentence about something that did not work."""
-        self._action = None
-        self._view.set_message(text, error=True)
-
-    def offer(self, text: str, button: str, action: Callable[[], None], *, error: bool = False) -> None:
-        """Show a sentence with a button that answers it."""
-        self._action = action
-        self._view.set_message(text, error=error, action=button)
-
-    def act(self) -> None:
-        """The button was pressed."""
-        action, self._action = self._action, None
-        if action is not None:
-            action()
 
 
 def overlap(session: Session) -> int:

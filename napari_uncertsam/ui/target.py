@@ -11,6 +11,7 @@ from napari_uncertsam.prediction import Settings
 from napari_uncertsam.session import Session
 from napari_uncertsam.ui.geometry import full_resolution, has_spacing
 from napari_uncertsam.ui.layers import LayerSet
+from napari_uncertsam.ui.marks import mark, unmark
 from napari_uncertsam.ui.sync import LayerSync
 from napari_uncertsam.volume import WINDOWS, Volume, Window
 
@@ -21,17 +22,6 @@ if TYPE_CHECKING:
 AS_DISPLAYED, AUTOMATIC, COLOUR = "as displayed", "automatic", "colour"
 #: A CT shown over a wider range than this, in HU, shows nothing: it is put into the window that the model sees.
 _WIDE_HU = 2000.0
-#: In the metadata of a layer: which of our layers it is, for every widget in the viewer.
-_ROLE = "napari_uncertsam_role"
-
-
-def is_ours(layer: Layer) -> bool:
-    """Whether a layer was made by this or any other of our widgets, and is not the user's own."""
-    return _ROLE in layer.metadata
-
-
-def _mark(role: str, layer: Layer) -> None:
-    layer.metadata[_ROLE] = role
 
 
 @dataclass
@@ -116,7 +106,7 @@ class Targets:
 
     def _make(self, image: Image, session: Session, automatic: Window, mask: Layer | None) -> Target:
         layers = LayerSet(self._viewer, image, lambda: session.labels)
-        layers.created.connect(_mark)
+        layers.created.connect(mark)
         sync = LayerSync(session, layers, self._say, self._defer)
         if mask is not None and mask in self._viewer.layers and mask.data.shape == session.labels.shape:
             layers.adopt("mask", mask)
@@ -129,5 +119,5 @@ class Targets:
         target.layers.close(keep_mask_as=f"mask [{target.image.name}]")
         kept = mask if mask is not None and mask in self._viewer.layers else None
         if kept is not None:
-            kept.metadata.pop(_ROLE, None)
+            unmark(kept)
         self._left[target.image] = (target.session.volume.array, target.session, target.automatic, kept)

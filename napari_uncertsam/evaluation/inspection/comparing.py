@@ -147,6 +147,13 @@ class Comparison:
         """Of distances."""
         return "mm" if self.inputs.millimetres else "px"
 
+    @property
+    def noun(self) -> str:
+        """What a finding is."""
+        if self.inputs.truth.volume.ndim == 2:
+            return "object"
+        return "slice" if len({finding.title for finding in self.findings}) == 1 else "object slice"
+
     def picture(self, finding: Finding) -> Picture:
         """Where and how much a finding is wrong, from the arrays as they are now."""
         maps = _maps_of(self.inputs, self.pairs[finding], finding.index)

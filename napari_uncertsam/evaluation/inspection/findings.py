@@ -229,6 +229,10 @@ class Source(Protocol):
     def length_unit(self) -> str:
         """Of distances: "mm" or "px"; both as "mm or px" where that differs."""
 
+    @property
+    def noun(self) -> str:
+        """What a finding is: "slice", "object", "case"."""
+
     def picture(self, finding: Finding) -> Picture:
         """The maps of a finding; may take long.
 

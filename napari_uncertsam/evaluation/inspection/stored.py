@@ -73,6 +73,11 @@ class StoredEvaluation:
         """Of distances; cases may differ."""
         return "mm or px"
 
+    @property
+    def noun(self) -> str:
+        """What a finding is."""
+        return "case"
+
     def picture(self, finding: Finding) -> Picture:
         """Image, truth and maps of a case, read from the dataset and the evaluation's folder.
 

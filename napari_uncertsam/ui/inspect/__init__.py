@@ -1,0 +1,1 @@
+"""The widget "Inspect failures": predictions beside the truth, worst first, and why."""
