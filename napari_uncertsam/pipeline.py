@@ -12,7 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -316,7 +316,9 @@ class Pipeline:
         }
 
 
+@cache
 def _version(name: str) -> str:
+    # Looked up in the file system, which takes a millisecond.
     try:
         return version(name)
     except PackageNotFoundError:

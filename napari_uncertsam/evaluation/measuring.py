@@ -49,7 +49,7 @@ def measure_row(
         maps.probability,
         maps.uncertainty,
         case.truth,
-        reference=reference.maps.probability,
+        reference=None if reference is outcome else reference.maps.probability,
         spacing=case.spacing,
         tolerance=tolerance,
     )

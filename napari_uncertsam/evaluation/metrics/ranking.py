@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,30 @@ def pearson_rho(uncertainty: ArrayLike, error: ArrayLike, eps: float = 1e-6) -> 
     0.866
     """
     u, e = as_pixel_pairs(uncertainty, error)
-    if u.min() == u.max() or e.min() == e.max():
-        return 0.0
-    u, e = u - u.mean(), e - e.mean()
-    return dot(u, e) / (math.sqrt(dot(u, u)) * math.sqrt(dot(e, e)) + eps)
+    return Deviations(u).rho(e, eps)
+
+
+class Deviations:
+    """Uncertainty about its mean: what :func:`pearson_rho` needs of it, whatever error it is compared with.
+
+    Parameters
+    ----------
+    uncertainty : (n,) float64
+        Finite, not empty.
+    """
+
+    def __init__(self, uncertainty: Float) -> None:
+        self.mean = float(uncertainty.mean())
+        self._values = uncertainty - self.mean
+        constant = uncertainty.min() == uncertainty.max()
+        self._norm = 0.0 if constant else math.sqrt(dot(self._values, self._values))
+
+    def rho(self, error: Float, eps: float = 1e-6) -> float:
+        """Correlation with an error (n,) float64; 0 when either is constant."""
+        if self._norm == 0 or error.min() == error.max():
+            return 0.0
+        difference = error - error.mean()
+        return dot(self._values, difference) / (self._norm * math.sqrt(dot(difference, difference)) + eps)
 
 
 class Ranking:
@@ -45,15 +66,38 @@ class Ranking:
     def __init__(self, uncertainty: ArrayLike) -> None:
         given = np.asarray(uncertainty)
         values = as_pixels(given)
-        self.shape, self.size = given.shape, values.size
-        self._order = _order(given.ravel() if given.dtype == np.float32 else values)
-        in_order = values[self._order]
+        order = _order(given.ravel() if given.dtype == np.float32 else values)
+        self._rank(given.shape, order, values[order])
+
+    def within(self, region: NDArray[np.bool_]) -> Ranking:
+        """The ranking of the pixels of a region alone, without sorting them again; errors are then ``error[region]``.
+
+        Parameters
+        ----------
+        region : boolean array of the shape of the uncertainty
+            At least one pixel.
+        """
+        require_same_shape(np.empty(self.shape, bool), region)
+        inside = region.ravel()
+        kept = inside[self._order]
+        # Numbers of the pixels among those of the region.
+        order = (np.cumsum(inside) - 1)[self._order[kept]]
+        part = object.__new__(Ranking)
+        part._rank((order.size,), order, self._sorted[kept])
+        return part
+
+    def _rank(self, shape: tuple[int, ...], order: NDArray[np.intp], in_order: Float) -> None:
+        self.shape, self.size, self._order, self._sorted = shape, order.size, order, in_order
+        if self.size == 0:
+            raise InputError("There is no pixel to measure; the region is empty.")
         starts = np.flatnonzero(np.concatenate([[True], in_order[1:] != in_order[:-1]]))
         self._starts = starts
         self._ends = np.append(starts[1:], self.size)
         sizes = self._ends - starts
-        self._weights = np.cumsum(1 / np.arange(self.size, 0, -1))[::-1]
-        self._tied = np.repeat(np.add.reduceat(self._weights, starts) / sizes, sizes)
+        self._weights = _harmonic_weights(self.size)
+        # Weight of every pixel, in the order of pixels.
+        self._tied = np.empty(self.size)
+        self._tied[order] = np.repeat(np.add.reduceat(self._weights, starts) / sizes, sizes)
 
     def _errors(self, error: ArrayLike) -> Float:
         given = np.asarray(error)
@@ -66,14 +110,16 @@ class Ranking:
 
     def risk(self, error: ArrayLike, counts: NDArray[Any]) -> Float:
         """Mean error of the `counts` most certain pixels; `counts` (n,) are from 1 to the number of pixels."""
-        e = self._errors(error)[self._order]
-        total = np.concatenate([[0.0], np.cumsum(np.add.reduceat(e, self._starts))])
-        # Within ties the sum over a random order grows linearly.
-        return np.asarray(np.interp(counts, np.append(0, self._ends), total) / counts)
+        sums = np.concatenate([[0.0], np.cumsum(self._errors(error)[self._order])])
+        # Within ties the sum over a random order grows linearly from the first to the last of them.
+        tie = np.searchsorted(self._starts, counts, side="left") - 1
+        first, last = self._starts[tie], self._ends[tie]
+        share = (counts - first) / (last - first)
+        return np.asarray(((1 - share) * sums[first] + share * sums[last]) / counts)
 
     def aurc(self, error: ArrayLike) -> float:
         """Area under the risk-coverage curve, see :func:`aurc`."""
-        return dot(self._tied, self._errors(error)[self._order]) / self.size
+        return dot(self._tied, self._errors(error)) / self.size
 
     def ause(self, error: ArrayLike, *, normalise: bool = True) -> float:
         """Area under the sparsification error curve, see :func:`ause`."""
@@ -81,22 +127,31 @@ class Ranking:
         total = e.mean()
         if total == 0:
             return 0.0
-        ordered = np.sort(e[e > 0])  # what is right adds nothing, and is most of the image
-        best = dot(self._weights[self.size - ordered.size :], ordered) / self.size
-        excess = dot(self._tied, e[self._order]) / self.size - best
+        wrong = e[e > 0]  # what is right adds nothing, and is most of the image
+        # Single precision decides between errors that hardly differ, whose order hardly matters.
+        wrong = wrong[_order(wrong.astype(np.float32))]
+        best = dot(self._weights[self.size - wrong.size :], wrong) / self.size
+        excess = dot(self._tied, e) / self.size - best
         return excess / float(total) if normalise else excess
+
+
+@lru_cache(maxsize=2)
+def _harmonic_weights(size: int) -> Float:
+    """``sum_{n >= i} 1/n`` for i from 1 to `size`; the same for every image of that size."""
+    weights = np.cumsum(1 / np.arange(size, 0, -1))[::-1]
+    weights.setflags(write=False)
+    return weights
 
 
 def _order(values: NDArray[Any]) -> NDArray[np.intp]:
     """Indices that sort the values; several times faster than argsort for what maps are: non-negative float32."""
-    if values.dtype == np.float32 and values.size < 2**32 and values.min() >= 0:
-        # Such floats are ordered as their bit patterns are, and NumPy sorts plain integers with vector instructions.
-        # Outside of its view a map is zero, which needs no sorting.
-        rest = np.flatnonzero(values)
-        keys = values[rest].view(np.uint32).astype(np.uint64) << np.uint64(32)
-        keys |= rest.astype(np.uint64)
-        keys.sort()
-        return np.concatenate([np.flatnonzero(values == 0), (keys & np.uint64(0xFFFFFFFF)).astype(np.intp)])
+    if values.dtype == np.float32 and values.min() >= 0:
+        # Such floats are ordered as their bit patterns are (adding zero turns -0.0 into 0.0), and NumPy sorts integers
+        # of 16 bits by their digits: first by the lower half, then by the upper one.
+        bits = (values + np.float32(0)).view(np.uint32)
+        lower, upper = (bits & np.uint32(0xFFFF)).astype(np.uint16), (bits >> np.uint32(16)).astype(np.uint16)
+        order = np.argsort(lower, kind="stable")
+        return order[np.argsort(upper[order], kind="stable")]
     return np.argsort(values, kind="stable")
 
 

@@ -15,21 +15,32 @@ BINS = 10
 
 def paper_error(probability: ArrayLike, truth: NDArray[Any]) -> Float:
     """UncertSAM's error per pixel ``|p - m|``, in [0, 1], of the shape of the input."""
-    p, m = as_probabilities(probability, truth)
-    return np.abs(p - m).reshape(np.shape(truth))
+    return _errors(probability, truth).reshape(np.shape(truth))
 
 
 def brier(probability: ArrayLike, truth: NDArray[Any]) -> float:
     """Brier score, the mean of ``(p - m)^2``, in [0, 1]; lower is better."""
-    p, m = as_probabilities(probability, truth)
-    difference = p - m
-    return dot(difference, difference) / p.size
+    return brier_of(_errors(probability, truth))
+
+
+def brier_of(error: Float) -> float:
+    """:func:`brier` from ``|p - m|``, flat."""
+    return dot(error, error) / error.size
 
 
 def nll(probability: ArrayLike, truth: NDArray[Any], eps: float = 1e-7) -> float:
     """Mean negative log-likelihood of the truth in nats, with p clamped to ``[eps, 1 - eps]``; lower is better."""
+    return nll_of(_errors(probability, truth), eps)
+
+
+def nll_of(error: Float, eps: float = 1e-7) -> float:
+    """:func:`nll` from ``|p - m|``, flat: the probability of what is true is one less that."""
+    return float(-np.log((1 - error).clip(eps, 1 - eps)).mean())
+
+
+def _errors(probability: ArrayLike, truth: NDArray[Any]) -> Float:
     p, m = as_probabilities(probability, truth)
-    return float(-np.mean(np.log(np.where(m, p, 1 - p).clip(eps, 1 - eps))))
+    return np.abs(p - m)
 
 
 class ReliabilityCurve(NamedTuple):
@@ -71,7 +82,11 @@ class ReliabilityCurve(NamedTuple):
 
 def reliability_curve(probability: ArrayLike, truth: NDArray[Any], bins: int = BINS) -> ReliabilityCurve:
     """Calibration of the object's probability in equal bins ``[k / bins, (k + 1) / bins)``, the last one closed."""
-    p, m = as_probabilities(probability, truth)
+    return reliability_of(*as_probabilities(probability, truth), bins)
+
+
+def reliability_of(p: Float, m: NDArray[np.bool_], bins: int = BINS) -> ReliabilityCurve:
+    """:func:`reliability_curve` of flat values that are known to be probabilities and a mask."""
     index = np.clip(np.searchsorted(np.linspace(0, 1, bins + 1), p, side="right") - 1, 0, bins - 1)
     count, confidence = (np.bincount(index, weights=w, minlength=bins) for w in (None, p))
     return ReliabilityCurve.of_sums(count, confidence, np.bincount(index[m], minlength=bins))

@@ -11,18 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_uncertsam.errors import InputError
-from napari_uncertsam.evaluation.metrics.inputs import as_mask, require_same_shape
-from napari_uncertsam.evaluation.metrics.masks import (
-    boundary_ious,
-    dice,
-    hard_error,
-    iou,
-    precision,
-    recall,
-    roi_of,
+from napari_uncertsam.evaluation.metrics.inputs import (
+    Float,
+    as_mask,
+    as_pixels,
+    as_probabilities,
+    require_same_shape,
 )
-from napari_uncertsam.evaluation.metrics.ranking import Ranking, pearson_rho
-from napari_uncertsam.evaluation.metrics.scores import ReliabilityCurve, brier, nll, paper_error, reliability_curve
+from napari_uncertsam.evaluation.metrics.masks import boundary_ious, dice, iou, precision, recall, roi_of
+from napari_uncertsam.evaluation.metrics.ranking import Deviations, Ranking
+from napari_uncertsam.evaluation.metrics.scores import (
+    ReliabilityCurve,
+    brier_of,
+    nll_of,
+    paper_error,
+    reliability_of,
+)
 from napari_uncertsam.evaluation.metrics.surfaces import surface_distances
 from napari_uncertsam.uncertainty import LN2
 
@@ -169,15 +173,15 @@ def measure_case(
     if not true.any():
         raise InputError("The true mask is empty, so there is no object to compare with; leave such a slice out.")
     values = _measure_masks(predicted, true, spacing, tolerance)
-    wrong, error = hard_error(predicted, true), paper_error(probability if reference is None else reference, true)
-    roi = roi_of(true)
-    whole, reliability, risk = _measure_pixels(probability, uncertainty, true, wrong, error)
-    around, reliability_roi, risk_roi = _measure_pixels(
-        np.asarray(probability)[roi], np.asarray(uncertainty)[roi], true[roi], wrong[roi], error[roi]
-    )
+    p, m = as_probabilities(probability, true)
+    error = np.abs(p - m)
+    shared = error if reference is None else paper_error(reference, true).ravel()
+    wrong, roi, ranking = (predicted != true).ravel(), roi_of(true).ravel(), Ranking(np.ravel(uncertainty))
+    pixels = _Pixels(p, as_pixels(uncertainty), m, wrong, error, shared)
+    whole, reliability, risk = _measure_pixels(ranking, pixels)
+    around, reliability_roi, risk_roi = _measure_pixels(ranking.within(roi), pixels.at(np.flatnonzero(roi)))
     values |= whole | {f"{name}_roi": value for name, value in around.items()}
-    confident = wrong & (np.asarray(uncertainty) < CONFIDENT)
-    values["confident_error"] = float(np.count_nonzero(confident) / np.count_nonzero(true))
+    values["confident_error"] = float(np.count_nonzero(wrong & (pixels.uncertainty < CONFIDENT)) / np.count_nonzero(m))
     return Measured({name: values[name] for name in MEASURES}, Curves(reliability, reliability_roi, risk, risk_roi))
 
 
@@ -198,26 +202,36 @@ def _measure_masks(
     }
 
 
-def _measure_pixels(
-    probability: NDArray[Any],
-    uncertainty: NDArray[Any],
-    true: NDArray[np.bool_],
-    wrong: NDArray[np.bool_],
-    reference_error: NDArray[np.float64],
-) -> tuple[dict[str, float], ReliabilityCurve, NDArray[np.float64]]:
+class _Pixels(NamedTuple):
+    """Checked, flat maps of one region."""
+
+    probability: Float
+    uncertainty: Float
+    true: NDArray[np.bool_]
+    wrong: NDArray[np.bool_]
+    error: Float
+    shared_error: Float
+
+    def at(self, region: NDArray[np.intp]) -> _Pixels:
+        """Those of the pixels with these numbers."""
+        p, u, true, wrong, error, shared = self
+        return _Pixels(p[region], u[region], true[region], wrong[region], error[region], shared[region])
+
+
+def _measure_pixels(ranking: Ranking, pixels: _Pixels) -> tuple[dict[str, float], ReliabilityCurve, Float]:
     """Measures of the pixels of one region, with the curves behind them."""
-    ranking, reliability = Ranking(uncertainty), reliability_curve(probability, true)
-    counts = np.maximum(1, np.rint(COVERAGES * ranking.size))
+    reliability, deviations = reliability_of(pixels.probability, pixels.true), Deviations(pixels.uncertainty)
+    wrong = pixels.wrong.astype(np.float64)
     values = {
-        "rho": pearson_rho(uncertainty, paper_error(probability, true)),
-        "rho_hard": pearson_rho(uncertainty, wrong),
-        "rho_reference": pearson_rho(uncertainty, reference_error),
+        "rho": deviations.rho(pixels.error),
+        "rho_hard": deviations.rho(wrong),
+        "rho_reference": deviations.rho(pixels.shared_error),
         "ause": ranking.ause(wrong),
-        "ause_reference": ranking.ause(reference_error),
+        "ause_reference": ranking.ause(pixels.shared_error),
         "aurc": ranking.aurc(wrong),
-        "brier": brier(probability, true),
-        "nll": nll(probability, true),
+        "brier": brier_of(pixels.error),
+        "nll": nll_of(pixels.error),
         "ece": reliability.ece,
-        "mean_uncertainty": float(np.mean(uncertainty, dtype=np.float64)),
+        "mean_uncertainty": deviations.mean,
     }
-    return values, reliability, ranking.risk(wrong, counts)
+    return values, reliability, ranking.risk(wrong, np.maximum(1, np.rint(COVERAGES * ranking.size)))
