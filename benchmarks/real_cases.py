@@ -13,11 +13,7 @@ of the bootstrap. Without FOLDER nothing is measured.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +22,15 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from napari_uncertsam import io
 from napari_uncertsam.engine import Sam2Engine
-from napari_uncertsam.errors import InputError, UncertSamError
+from napari_uncertsam.errors import UncertSamError
 from napari_uncertsam.evaluation import metrics
+from napari_uncertsam.evaluation.cases import Case
+from napari_uncertsam.evaluation.datasets import FolderDataset
 from napari_uncertsam.evaluation.simulate import box_at_overlap, centre_click, random_click
 from napari_uncertsam.pipeline import Pipeline
 from napari_uncertsam.prediction import Prediction, Request, Settings
 from napari_uncertsam.prompts import Box, Prompts
-from napari_uncertsam.volume import Volume, Window
 
 METHODS = ("entropy", "prompt")
 PROMPTS = ("tight box", "box at 0.5", "centre click", "random click")
@@ -43,44 +39,9 @@ VESSELS = ("Fundus", "OCTA")
 QUALITIES = ("rho paper", "rho hard", "rho hard ROI", "AUSE", "AUSE ROI")
 
 
-@dataclass(frozen=True)
-class Case:
-    """One object: its image, its true mask, and where it comes from."""
-
-    name: str
-    value: int
-    modality: str
-    group: str
-    image: Volume
-    truth: NDArray[np.bool_]
-
-
-def read_modalities(folder: Path) -> dict[tuple[str, int], str]:
-    for place in (folder / "MANIFEST.csv", folder.parent / "MANIFEST.csv"):
-        if place.is_file():
-            with place.open(newline="", encoding="utf-8") as stream:
-                return {(row["name"], int(row["value"])): row["modality"] for row in csv.DictReader(stream)}
-    return {}
-
-
-def read_cases(folder: Path) -> Iterator[Case]:
-    """Every label of every 2D image that has a mask of the same name."""
-    if not (folder / "images").is_dir() or not (folder / "masks").is_dir():
-        raise InputError(f"{folder} holds no images/ and masks/ folders; give the folder above them.")
-    modalities = read_modalities(folder)
-    for path in sorted((folder / "masks").glob("*.png")):
-        image = io.read(folder / "images" / path.name)
-        labels = io.read_labels(path).array
-        if image.ndim != 2 or labels.shape != image.shape:
-            raise InputError(f"{path.name}: the image has shape {image.shape}, its mask {labels.shape}.")
-        for value in np.unique(labels[labels > 0]).tolist():
-            modality = modalities.get((path.stem, value), "unknown")
-            yield Case(path.stem, value, modality, re.sub(r"_z\d+$", "", path.stem), image, labels == value)
-
-
 def make_prompts(case: Case, seed: int) -> dict[str, Prompts]:
     """The four prompts; the same for a case whichever others are measured with it."""
-    key = [seed, case.value, *case.name.encode()]
+    key = [seed, case.value, *case.image.encode()]
     rng = np.random.default_rng(key)
     box = Box.of_mask(case.truth)
     height, width = case.truth.shape
@@ -111,7 +72,7 @@ def grab_cut(case: Case, box: Box, seed: int) -> NDArray[np.bool_]:
     filled = fill_box(case, box)
     if filled.all():
         return filled
-    picture = Window.for_volume(case.image).apply(case.image.slice())
+    picture = case.seen_through.apply(case.volume.slice())
     rows, columns = pixel_box(box)
     rectangle = (columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
     labels = np.zeros(case.truth.shape, np.uint8)
@@ -125,8 +86,8 @@ def grab_cut(case: Case, box: Box, seed: int) -> NDArray[np.bool_]:
 
 
 def predict(pipeline: Pipeline, case: Case, prompts: Prompts, method: str, model: str, seed: int) -> Prediction:
-    window, settings = Window.for_volume(case.image), Settings(model=model, method=method, seed=seed)
-    return pipeline.predict(case.image, Request(case.name, 0, 0, window, None, 1, prompts, settings))
+    settings = Settings(model=model, method=method, seed=seed)
+    return pipeline.predict(case.volume, Request(case.image, 0, 0, case.seen_through, None, 1, prompts, settings))
 
 
 def quality(prediction: Prediction, truth: NDArray[np.bool_]) -> dict[str, float]:
@@ -146,7 +107,7 @@ def quality(prediction: Prediction, truth: NDArray[np.bool_]) -> dict[str, float
 
 def measure(pipeline: Pipeline, case: Case, model: str, seed: int) -> list[dict[str, Any]]:
     rows = []
-    common = {"name": case.name, "value": case.value, "modality": case.modality, "group": case.group}
+    common = {"name": case.image, "value": case.value, "modality": case.modality, "group": case.group}
     for form, prompts in make_prompts(case, seed).items():
         if prompts.box is not None:
             for baseline, mask in (
@@ -260,7 +221,8 @@ def main() -> None:
         print("No folder of real cases was given, so nothing was measured; see --help.")
         return
     try:
-        cases = list(read_cases(args.folder))
+        dataset = FolderDataset(args.folder)
+        cases = [case for image in dataset.images() for case in dataset.load(image)]
         if args.limit and args.limit < len(cases):
             cases = [cases[i] for i in np.linspace(0, len(cases) - 1, args.limit).round().astype(int)]
         pipeline = Pipeline(Sam2Engine.load(args.model, args.config, args.device))
