@@ -15,6 +15,7 @@ from napari_uncertsam.cli.evaluate import evaluate
 from napari_uncertsam.cli.fit import fit_app
 from napari_uncertsam.cli.models import models_app
 from napari_uncertsam.cli.prepare import prepare
+from napari_uncertsam.cli.reproduce import reproduce
 from napari_uncertsam.cli.segment import PointsCommand, segment
 from napari_uncertsam.errors import UncertSamError
 
@@ -56,6 +57,7 @@ app.command("demo")(demo)
 app.command("segment", cls=PointsCommand)(segment)
 app.command("evaluate")(evaluate)
 app.command("prepare")(prepare)
+app.command("reproduce")(reproduce)
 app.add_typer(models_app, name="models")
 app.add_typer(fit_app, name="fit")
 

@@ -84,7 +84,7 @@ def evaluate(
         When `cancelled` said so; what was finished is kept.
     """
     start, out = time.perf_counter(), Path(out)
-    images, engine = _spread(dataset.images(), limit), pipeline.engine
+    images, engine = spread(dataset.images(), limit), pipeline.engine
     path = str(Path(dataset.root).resolve())
     again = {"where": path, "root": None, "split": None, "options": {}} | dict(opened or {})
     run = {
@@ -106,7 +106,19 @@ def evaluate(
     return Results.read(out)
 
 
-def _spread(images: Sequence[str], limit: int | None) -> list[str]:
+def spread(images: Sequence[str], limit: int | None) -> list[str]:
+    """So many of the images, evenly spaced; all without a limit.
+
+    Raises
+    ------
+    InputError
+        If the limit is below 1.
+
+    Examples
+    --------
+    >>> spread("abcde", 3)
+    ['a', 'c', 'e']
+    """
     if limit is not None and limit < 1:
         raise InputError(f"The number of images is at least 1, not {limit}.")
     if limit is None or limit >= len(images):

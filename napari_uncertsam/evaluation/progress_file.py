@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +54,20 @@ class ProgressFile:
                 file.truncate(whole)
 
     def add(self, entry: dict[str, Any]) -> None:
-        """Keep a finished image; `entry` has "image", "rows", "annotations" and "failed"."""
+        """Keep a finished image; `entry` has its name as "image", and what came of it in plain values."""
         line = json.dumps(entry, allow_nan=False, separators=(",", ":"))
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
         self.finished[entry["image"]] = entry
 
 
-def prepare_folder(out: Path, run: Mapping[str, Any], *, overwrite: bool = False) -> ProgressFile:
+def prepare_folder(
+    out: Path,
+    run: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+    files: Sequence[str] = (RESULTS, TABLE, REPORT),
+) -> ProgressFile:
     """Make or take up the folder of an evaluation.
 
     Parameters
@@ -71,6 +77,8 @@ def prepare_folder(out: Path, run: Mapping[str, Any], *, overwrite: bool = False
         Everything that decides the numbers, in plain values; kept as ``run.json``.
     overwrite : bool
         Remove what an earlier evaluation left; nothing else in the folder is touched.
+    files : sequence of str
+        Names of what is written at the end.
 
     Raises
     ------
@@ -84,7 +92,7 @@ def prepare_folder(out: Path, run: Mapping[str, Any], *, overwrite: bool = False
     except OSError as error:
         raise InputError(f"The folder {out} could not be made: {error.strerror or error}.") from error
     if overwrite:
-        _clear(out)
+        _clear(out, files)
     if (out / RUN).is_file():
         _compare(out / RUN, run)
     elif any(out.iterdir()) and not overwrite:
@@ -94,8 +102,8 @@ def prepare_folder(out: Path, run: Mapping[str, Any], *, overwrite: bool = False
     return ProgressFile(out / PROGRESS)
 
 
-def _clear(out: Path) -> None:
-    for name in (RESULTS, TABLE, REPORT, PROGRESS, RUN):
+def _clear(out: Path, files: Sequence[str]) -> None:
+    for name in (*files, PROGRESS, RUN):
         (out / name).unlink(missing_ok=True)
     for archive in (out / MAPS).glob("*.npz"):
         archive.unlink()

@@ -7,7 +7,7 @@
 from napari_uncertsam.evaluation.datasets.folder import FolderDataset
 from napari_uncertsam.evaluation.datasets.known import KNOWN, Known, find_known
 from napari_uncertsam.evaluation.datasets.medsamu import PictureDataset, SliceDataset
-from napari_uncertsam.evaluation.datasets.opening import ROOT_VARIABLE, data_root, open_dataset
+from napari_uncertsam.evaluation.datasets.opening import ROOT_VARIABLE, data_root, open_dataset, open_known
 from napari_uncertsam.evaluation.datasets.uncertsam import UncertSamDataset
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "data_root",
     "find_known",
     "open_dataset",
+    "open_known",
 ]

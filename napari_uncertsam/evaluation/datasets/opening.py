@@ -12,7 +12,7 @@ from typing import Any
 from napari_uncertsam.errors import InputError
 from napari_uncertsam.evaluation.cases import Dataset
 from napari_uncertsam.evaluation.datasets.folder import FolderDataset, is_folder_dataset
-from napari_uncertsam.evaluation.datasets.known import find_known
+from napari_uncertsam.evaluation.datasets.known import Known, find_known
 from napari_uncertsam.evaluation.datasets.medsamu import kind_of
 from napari_uncertsam.evaluation.datasets.medsamu_files import is_medsamu
 from napari_uncertsam.evaluation.datasets.uncertsam import ANNOTATIONS, UncertSamDataset
@@ -60,7 +60,12 @@ def open_dataset(where: str | Path, *, root: Path | None = None, split: str = "t
         raise InputError(f"{folder} is a file; give the folder of a dataset, or a name.")
     if len(folder.parts) > 1:
         raise InputError(f"There is no folder {folder}; check the name.")
-    known, above = find_known(str(where)), data_root(root)
+    return open_known(find_known(str(where)), root=root, split=split, **options)
+
+
+def open_known(known: Known, *, root: Path | None = None, split: str = "test", **options: Any) -> Dataset:
+    """Open a known dataset under `root`, whatever folders of its name lie elsewhere; see :func:`open_dataset`."""
+    above = data_root(root)
     place = above / known.folder
     if known.benchmark == "MedSAM-U":
         if not place.is_dir():
