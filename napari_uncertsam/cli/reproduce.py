@@ -91,15 +91,17 @@ def show(document: Mapping[str, Any]) -> None:
     console = Console(width=None if Console().is_terminal else 160)
     for published in document["tables"]:
         headings = text.headings(document, published)
+        labels = headings.index("masks")
         grid = Table(title=text.title(published))
         for number, title in enumerate(headings):
-            grid.add_column(title, justify="right" if number >= headings.index("masks") else "left")
-        above = ""
-        for name, *line in text.lines(document, published):
-            if name != above and above:
+            grid.add_column(title, justify="right" if number >= labels else "left")
+        above: list[str] = []
+        for line in text.lines(document, published):
+            row, rest = line[: labels - 1], line[labels - 1 :]  # name and model once, then its datasets
+            if row != above and above:
                 grid.add_section()
-            grid.add_row("" if name == above else name, *line)
-            above = name
+            grid.add_row(*([""] * len(row) if row == above else row), *(part.replace(" (", "\n(") for part in rest))
+            above = row
         console.print(grid)
     for number, reason in enumerate(text.reasons(document), 1):
         typer.echo(f"[{number}] {reason}")
