@@ -106,9 +106,9 @@ def _notes(settings: ReproductionSettings, record: Mapping[str, Any] | None, dat
     notes = [
         f"The paper ran SAM 2.0 Hiera-L ({_MODEL} here{ran}) in bfloat16; here it is float32.",
         "The model sees the whole image, squashed to its square input, and the tight box of the true mask, as it is. "
-        "The box is that of the mask at the image's own resolution; the authors' code takes it from the mask reduced to "
-        "1024 x 1024, about half a model pixel apart. The predicted mask is where the logits, enlarged to the original "
-        "resolution, are positive. A value is the mean over masks.",
+        "That box is taken at the image's own resolution; the authors' code takes it from the mask reduced to "
+        "1024 x 1024, at most about half a model pixel apart. The predicted mask is where the logits, enlarged to the "
+        "original resolution, are positive. A value is the mean over masks.",
         "As in the authors' code, a mask is empty where the model says that there is no object; `no_object` in "
         "reproduction.json is how often that was.",
         "Ground truth mask: the logit of the true mask (16.12 inside, -16.12 outside, averaged down to the size of a "
