@@ -25,7 +25,7 @@ OPTIONAL: dict[Slot, str] = {
 }
 #: What people call such layers.
 _NAMES: dict[Slot, re.Pattern[str]] = {
-    "prediction": re.compile(r"pred|mask|segm|auto|model|output", re.IGNORECASE),
+    "prediction": re.compile(r"pred|mask|segm|auto|output", re.IGNORECASE),
     "truth": re.compile(r"truth|\bgt\b|_gt|gt_|manual|expert|referen|annotat", re.IGNORECASE),
     "probability": re.compile(r"prob|softmax|sigmoid", re.IGNORECASE),
     "uncertainty": re.compile(r"uncert|entrop|varian|\bstd\b", re.IGNORECASE),
@@ -126,10 +126,11 @@ def _guess_truth(options: Sequence[Layer | None], taken: Sequence[Layer]) -> Lay
 
 
 def _guess_prediction(options: Sequence[Layer | None], taken: Sequence[Layer]) -> Layer | None:
-    free = _labels_first(options, taken)
-    ours = [layer for layer in free if role_of(layer) == "mask"]
-    named = [layer for layer in free if _NAMES["prediction"].search(layer.name)]
-    return next(iter([*ours, *named, *_masks(options, taken)]), None)
+    masks = _masks(options, taken)
+    ours = [layer for layer in masks if role_of(layer) == "mask"]
+    named = [layer for layer in _labels_first(options, taken) if _NAMES["prediction"].search(layer.name)]
+    named_masks = [layer for layer in masks if layer in named]
+    return next(iter([*ours, *named_masks, *masks, *named]), None)
 
 
 def _guess_image(options: Sequence[Layer | None], taken: Sequence[Layer]) -> Layer | None:

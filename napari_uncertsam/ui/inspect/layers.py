@@ -128,9 +128,16 @@ class InspectLayers:
             self._remove(role)
             layer = None
         if layer is None:
-            layer = self._insert(role, data)
+            layer = make_layer(role, data)
+            mark_inspected(role, layer)
+            # Placed before it is inserted, or the sliders would follow it through the world.
+            self._place(layer, role, place, picture)
+            self._insert(role, layer)
         else:
             layer.data = data
+            self._place(layer, role, place, picture)
+
+    def _place(self, layer: Layer, role: Role, place: Place, picture: Picture) -> None:
         if place.layer is not None:
             copy_transform(place.layer, layer, place.offset)
         else:
@@ -139,10 +146,8 @@ class InspectLayers:
         if limits is not None and limits[0] < limits[1]:
             layer.contrast_limits = limits
 
-    def _insert(self, role: Role, data: NDArray[Any]) -> Layer:
+    def _insert(self, role: Role, layer: Layer) -> None:
         layers = self._viewer.layers
-        layer = make_layer(role, data)
-        mark_inspected(role, layer)
         if role in OUTLINES and self._viewer.dims.ndisplay == 2:
             layer.contour = OUTLINE_WIDTH
         active, selected = layers.selection.active, set(layers.selection)
@@ -152,7 +157,6 @@ class InspectLayers:
             # What is being drawn on, by another of our widgets, stays at hand.
             layers.selection = selected
         self.created.emit(layer)
-        return layer
 
     def _position(self, role: Role) -> int:
         """Above those of our layers that belong below, and above all of the user's."""

@@ -47,7 +47,7 @@ class FindingPresenter:
         self._columns: list[str] | None = None  # None until the user wants others than the usual ones
         self._first = ""  # the measure of a preset stands before the others
         self._pooled: dict[Region, ReliabilityCurve | None] = {}
-        self._filter = NO_FILTER
+        self._ordered = False
         #: The selected finding.
         self.chosen: Finding | None = None
         self._show_all()
@@ -61,7 +61,7 @@ class FindingPresenter:
         self._source, self._notes, self.chosen = source, tuple(notes), None
         self._pooled = {region: pooled_curve(source.findings, region) for _, region in REGIONS}
         self._show_all()
-        if self._view.table.order() is None:
+        if not self._ordered:
             self.apply(_FIRST)
         rows = self._view.table.rows()
         if before is not None:
@@ -123,7 +123,7 @@ class FindingPresenter:
 
     def apply(self, name: str) -> str:
         """Sort and filter by a preset; returns a sentence where that says nothing."""
-        preset = PRESETS[name]
+        preset, self._ordered = PRESETS[name], self._source is not None
         self._view.order.set_preset(name)
         self._first = preset.measure
         self._redraw_columns()
@@ -140,7 +140,6 @@ class FindingPresenter:
 
     def filter(self, chosen: Filter) -> None:
         """Show only some lines."""
-        self._filter = chosen
         self._view.set_filter(chosen)
         self._show_count()
 

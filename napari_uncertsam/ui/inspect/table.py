@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSortFilterProxyModel, Qt, Signal
+from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QVBoxLayout, QWidget
 
 from napari_uncertsam.evaluation.inspection import NO_FILTER, Filter, Finding
@@ -102,6 +103,20 @@ class FindingOrder(QSortFilterProxyModel):
         return bool(a < b)
 
 
+class _Lines(QTableView):
+    """Tells when the current line is pressed again."""
+
+    again = Signal(QModelIndex)
+
+    def mousePressEvent(self, event: QMouseEvent | None) -> None:
+        """Compare what was current before with what is pressed."""
+        before = self.currentIndex()
+        super().mousePressEvent(event)
+        pressed = QModelIndex() if event is None else self.indexAt(event.position().toPoint())
+        if before.isValid() and pressed.isValid() and pressed.row() == before.row():
+            self.again.emit(pressed)
+
+
 class FindingTable(QWidget):
     """The table, with one line selected or none. Lines are known by their place in the source."""
 
@@ -114,19 +129,18 @@ class FindingTable(QWidget):
         super().__init__(parent)
         self._model = FindingModel(self)
         self._order = FindingOrder(self._model, self)
-        self.table = QTableView(self)
+        self.table = _Lines(self)
         self.table.setModel(self._order)
         self._set_up()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.table)
-        self._fresh: int | None = None  # selected by the click that is being handled
         self._silent = False
         selection = self.table.selectionModel()
         assert selection is not None  # Qt makes one with the model; its type hints do not say so
         selection.currentRowChanged.connect(self._on_current)
-        self.table.clicked.connect(self._on_clicked)
-        self.table.activated.connect(self._on_activated)
+        self.table.again.connect(self._tell)
+        self.table.activated.connect(self._tell)
 
     def _set_up(self) -> None:
         table = self.table
@@ -224,16 +238,9 @@ class FindingTable(QWidget):
 
     def _on_current(self, current: QModelIndex, _before: QModelIndex) -> None:
         if current.isValid() and not self._silent:
-            self._fresh = self._order.mapToSource(current).row()
-            self.chosen.emit(self._fresh)
+            self._tell(current)
 
-    def _on_clicked(self, index: QModelIndex) -> None:
-        """A click on the selected line goes there again."""
-        row, fresh, self._fresh = self._order.mapToSource(index).row(), self._fresh, None
-        if row != fresh:
-            self.chosen.emit(row)
-
-    def _on_activated(self, index: QModelIndex) -> None:
+    def _tell(self, index: QModelIndex) -> None:
         self.chosen.emit(self._order.mapToSource(index).row())
 
     def _on_header(self, section: int) -> None:
