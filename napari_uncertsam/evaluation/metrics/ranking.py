@@ -66,30 +66,9 @@ class Ranking:
     def __init__(self, uncertainty: ArrayLike) -> None:
         given = np.asarray(uncertainty)
         values = as_pixels(given)
-        order = _order(given.ravel() if given.dtype == np.float32 else values)
-        self._rank(given.shape, order, values[order])
-
-    def within(self, region: NDArray[np.bool_]) -> Ranking:
-        """The ranking of the pixels of a region alone, without sorting them again; errors are then ``error[region]``.
-
-        Parameters
-        ----------
-        region : boolean array of the shape of the uncertainty
-            At least one pixel.
-        """
-        require_same_shape(np.empty(self.shape, bool), region)
-        inside = region.ravel()
-        kept = inside[self._order]
-        # Numbers of the pixels among those of the region.
-        order = (np.cumsum(inside) - 1)[self._order[kept]]
-        part = object.__new__(Ranking)
-        part._rank((order.size,), order, self._sorted[kept])
-        return part
-
-    def _rank(self, shape: tuple[int, ...], order: NDArray[np.intp], in_order: Float) -> None:
-        self.shape, self.size, self._order, self._sorted = shape, order.size, order, in_order
-        if self.size == 0:
-            raise InputError("There is no pixel to measure; the region is empty.")
+        self.shape, self.size = given.shape, values.size
+        self._order = order = _order(given.ravel() if given.dtype == np.float32 else values)
+        in_order = values[order]
         starts = np.flatnonzero(np.concatenate([[True], in_order[1:] != in_order[:-1]]))
         self._starts = starts
         self._ends = np.append(starts[1:], self.size)

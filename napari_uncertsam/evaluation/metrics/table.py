@@ -176,10 +176,10 @@ def measure_case(
     p, m = as_probabilities(probability, true)
     error = np.abs(p - m)
     shared = error if reference is None else paper_error(reference, true).ravel()
-    wrong, roi, ranking = (predicted != true).ravel(), roi_of(true).ravel(), Ranking(np.ravel(uncertainty))
-    pixels = _Pixels(p, as_pixels(uncertainty), m, wrong, error, shared)
-    whole, reliability, risk = _measure_pixels(ranking, pixels)
-    around, reliability_roi, risk_roi = _measure_pixels(ranking.within(roi), pixels.at(np.flatnonzero(roi)))
+    wrong = (predicted != true).ravel()
+    pixels = _Pixels(p, np.ravel(uncertainty), m, wrong, error, shared)
+    whole, reliability, risk = _measure_pixels(pixels)
+    around, reliability_roi, risk_roi = _measure_pixels(pixels.at(np.flatnonzero(roi_of(true))))
     values |= whole | {f"{name}_roi": value for name, value in around.items()}
     values["confident_error"] = float(np.count_nonzero(wrong & (pixels.uncertainty < CONFIDENT)) / np.count_nonzero(m))
     return Measured({name: values[name] for name in MEASURES}, Curves(reliability, reliability_roi, risk, risk_roi))
@@ -206,7 +206,7 @@ class _Pixels(NamedTuple):
     """Checked, flat maps of one region."""
 
     probability: Float
-    uncertainty: Float
+    uncertainty: NDArray[Any]
     true: NDArray[np.bool_]
     wrong: NDArray[np.bool_]
     error: Float
@@ -218,9 +218,10 @@ class _Pixels(NamedTuple):
         return _Pixels(p[region], u[region], true[region], wrong[region], error[region], shared[region])
 
 
-def _measure_pixels(ranking: Ranking, pixels: _Pixels) -> tuple[dict[str, float], ReliabilityCurve, Float]:
+def _measure_pixels(pixels: _Pixels) -> tuple[dict[str, float], ReliabilityCurve, Float]:
     """Measures of the pixels of one region, with the curves behind them."""
-    reliability, deviations = reliability_of(pixels.probability, pixels.true), Deviations(pixels.uncertainty)
+    ranking, deviations = Ranking(pixels.uncertainty), Deviations(as_pixels(pixels.uncertainty))
+    reliability = reliability_of(pixels.probability, pixels.true)
     wrong = pixels.wrong.astype(np.float64)
     values = {
         "rho": deviations.rho(pixels.error),
