@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSortFilterProxyModel, Qt, Signal
+from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, Signal
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QVBoxLayout, QWidget
 
@@ -15,26 +15,66 @@ from napari_uncertsam.ui.inspect.texts import Column
 _ROW_HEIGHT = 24
 #: Room for the arrow in a head, and for a long name.
 _ARROW, _WIDEST = 12, 190
+#: Columns are as wide as what stands in so many lines.
+_MEASURED_LINES = 200
 _NO_PARENT = QModelIndex()
 
 
 class FindingModel(QAbstractTableModel):
-    """Findings as rows, in the order of their source."""
+    """Findings as rows: those that a filter accepts, sorted by a column with what is undefined last either way.
+
+    Sorted and filtered here, not in a model between this and the table: Qt would ask back for every comparison.
+    """
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.findings: tuple[Finding, ...] = ()
         self.columns: tuple[Column, ...] = ()
+        #: Of each line that is shown, its place in the source.
+        self.shown: list[int] = []
+        self._filter = NO_FILTER
+        self._order: tuple[str, bool] | None = None
 
     def set_findings(self, findings: Sequence[Finding], columns: Sequence[Column]) -> None:
         """Show other findings, or other columns of them."""
         self.beginResetModel()
         self.findings, self.columns = tuple(findings), tuple(columns)
+        self.shown = self._sorted()
         self.endResetModel()
 
+    def set_filter(self, chosen: Filter) -> None:
+        """Show only what a filter accepts."""
+        self.beginResetModel()
+        self._filter = chosen
+        self.shown = self._sorted()
+        self.endResetModel()
+
+    def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
+        """Qt's name for sorting by a column."""
+        if not 0 <= column < len(self.columns):
+            return
+        self.beginResetModel()
+        self._order = self.columns[column].name, order == Qt.SortOrder.DescendingOrder
+        self.shown = self._sorted()
+        self.endResetModel()
+
+    def order(self) -> tuple[str, bool] | None:
+        """The column that is sorted by, and whether the largest comes first."""
+        return self._order
+
+    def _sorted(self) -> list[int]:
+        rows = [row for row, finding in enumerate(self.findings) if self._filter.accepts(finding)]
+        at = None if self._order is None else self.column_of(self._order[0])
+        if self._order is None or at is None:
+            return rows
+        values = {row: self.columns[at].value(self.findings[row]) for row in rows}
+        known = [row for row in rows if values[row] is not None]
+        known.sort(key=values.__getitem__, reverse=self._order[1])
+        return known + [row for row in rows if values[row] is None]
+
     def rowCount(self, parent: QModelIndex = _NO_PARENT) -> int:
-        """Qt's name for the number of findings."""
-        return 0 if parent.isValid() else len(self.findings)
+        """Qt's name for the number of lines."""
+        return 0 if parent.isValid() else len(self.shown)
 
     def columnCount(self, parent: QModelIndex = _NO_PARENT) -> int:
         """Qt's name for the number of columns."""
@@ -44,7 +84,7 @@ class FindingModel(QAbstractTableModel):
         """What a cell shows."""
         if not index.isValid():
             return None
-        finding, column = self.findings[index.row()], self.columns[index.column()]
+        finding, column = self.findings[self.shown[index.row()]], self.columns[index.column()]
         if role == Qt.ItemDataRole.DisplayRole:
             return column.text(finding)
         if role == Qt.ItemDataRole.ToolTipRole:
@@ -76,33 +116,6 @@ def _alignment(column: Column, *, head: bool = False) -> Qt.AlignmentFlag:
     return side | Qt.AlignmentFlag.AlignVCenter
 
 
-class FindingOrder(QSortFilterProxyModel):
-    """Sorts by value, undefined last in either direction, and leaves out what the filter does."""
-
-    def __init__(self, model: FindingModel, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._model, self._filter = model, NO_FILTER
-        self.setSourceModel(model)
-
-    def set_filter(self, chosen: Filter) -> None:
-        """Show only what a filter accepts."""
-        self._filter = chosen
-        self.invalidate()
-
-    def filterAcceptsRow(self, row: int, _parent: QModelIndex) -> bool:
-        """Qt's question for the filter."""
-        return self._filter.accepts(self._model.findings[row])
-
-    def lessThan(self, left: QModelIndex, right: QModelIndex) -> bool:
-        """Qt's question for the order; asked the other way round when it is descending."""
-        column = self._model.columns[left.column()]
-        a, b = (column.value(self._model.findings[index.row()]) for index in (left, right))
-        if a is None or b is None:
-            descending = self.sortOrder() == Qt.SortOrder.DescendingOrder
-            return (b if descending else a) is not None
-        return bool(a < b)
-
-
 class _Lines(QTableView):
     """Tells when the current line is pressed again."""
 
@@ -128,17 +141,18 @@ class FindingTable(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._model = FindingModel(self)
-        self._order = FindingOrder(self._model, self)
         self.table = _Lines(self)
-        self.table.setModel(self._order)
+        self.table.setModel(self._model)
         self._set_up()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.table)
         self._silent = False
+        self._selected: int | None = None
         selection = self.table.selectionModel()
         assert selection is not None  # Qt makes one with the model; its type hints do not say so
         selection.currentRowChanged.connect(self._on_current)
+        self._model.modelReset.connect(self._show_selected)
         self.table.again.connect(self._tell)
         self.table.activated.connect(self._tell)
 
@@ -160,6 +174,7 @@ class FindingTable(QWidget):
         header.setHighlightSections(False)
         header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
         header.setMinimumSectionSize(44)
+        header.setResizeContentsPrecision(_MEASURED_LINES)
         self._header = header
         header.sectionClicked.connect(self._on_header)
         table.setSortingEnabled(True)
@@ -167,12 +182,14 @@ class FindingTable(QWidget):
     # -- what is shown -------------------------------------------------------------------------------------------
 
     def set_findings(self, findings: Sequence[Finding], columns: Sequence[Column]) -> None:
-        """Show findings; the order stays where its column does."""
-        order = self.order()
+        """Show findings, none of them selected; the order stays where its column does."""
+        self._selected = None
         self._model.set_findings(findings, columns)
         self._fit_columns()
-        if order is not None and self._model.column_of(order[0]) is not None:
-            self.sort_by(*order)
+        order = self.order()
+        column = None if order is None else self._model.column_of(order[0])
+        if order is not None and column is not None:
+            self._header.setSortIndicator(column, _direction(order[1]))
 
     def _fit_columns(self) -> None:
         self.table.resizeColumnsToContents()
@@ -183,40 +200,38 @@ class FindingTable(QWidget):
         """Sort by a column."""
         column = self._model.column_of(name)
         if column is not None:
-            direction = Qt.SortOrder.DescendingOrder if descending else Qt.SortOrder.AscendingOrder
-            self.table.sortByColumn(column, direction)
+            self.table.sortByColumn(column, _direction(descending))
 
     def order(self) -> tuple[str, bool] | None:
-        """The column that the table is sorted by, and whether the largest comes first."""
-        column = self._order.sortColumn()
-        if not 0 <= column < len(self._model.columns):
-            return None
-        return self._model.columns[column].name, self._order.sortOrder() == Qt.SortOrder.DescendingOrder
+        """The measure that the table is sorted by, and whether the largest comes first."""
+        return self._model.order()
 
     def set_filter(self, chosen: Filter) -> None:
         """Show only what a filter accepts."""
-        self._order.set_filter(chosen)
+        self._model.set_filter(chosen)
 
     def rows(self) -> list[int]:
         """The lines that are shown, in their order."""
-        indices = (self._order.index(k, 0) for k in range(self._order.rowCount()))
-        return [self._order.mapToSource(index).row() for index in indices]
+        return list(self._model.shown)
 
     def cells(self) -> list[list[str]]:
         """What is written in the lines that are shown."""
-        shown = self._order
-        return [
-            [str(shown.data(shown.index(row, column))) for column in range(shown.columnCount())]
-            for row in range(shown.rowCount())
-        ]
+        findings = [self._model.findings[row] for row in self._model.shown]
+        return [[column.text(finding) for column in self._model.columns] for finding in findings]
 
     def select(self, row: int | None) -> None:
         """Select a line, or none, without telling anybody."""
+        self._selected = row
+        self._show_selected()
+
+    def _show_selected(self) -> None:
+        """Qt forgets what is selected whenever other lines are shown."""
+        shown = self._model.shown
         self._silent = True
-        index = _NO_PARENT if row is None else self._order.mapFromSource(self._model.index(row, 0))
-        if index.isValid():
-            self.table.selectRow(index.row())
-            self.table.scrollTo(self._order.index(index.row(), 0))
+        if self._selected in shown:
+            at = shown.index(self._selected)
+            self.table.selectRow(at)
+            self.table.scrollTo(self._model.index(at, 0))
         else:
             self.table.clearSelection()
             self.table.setCurrentIndex(QModelIndex())
@@ -224,12 +239,11 @@ class FindingTable(QWidget):
 
     def selected(self) -> int | None:
         """The selected line."""
-        index = self.table.currentIndex()
-        return self._order.mapToSource(index).row() if index.isValid() else None
+        return self._selected
 
     def step(self, by: int) -> None:
         """Select the line after or before, as if with the keyboard."""
-        count, index = self._order.rowCount(), self.table.currentIndex()
+        count, index = self._model.rowCount(), self.table.currentIndex()
         at = index.row() + by if index.isValid() else 0
         if 0 <= at < count:
             self.table.selectRow(at)
@@ -241,9 +255,14 @@ class FindingTable(QWidget):
             self._tell(current)
 
     def _tell(self, index: QModelIndex) -> None:
-        self.chosen.emit(self._order.mapToSource(index).row())
+        self._selected = self._model.shown[index.row()]
+        self.chosen.emit(self._selected)
 
     def _on_header(self, section: int) -> None:
         order = self.order()
         if order is not None and section < len(self._model.columns):
             self.sorted_by.emit(*order)
+
+
+def _direction(descending: bool) -> Qt.SortOrder:
+    return Qt.SortOrder.DescendingOrder if descending else Qt.SortOrder.AscendingOrder
