@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_uncertsam.evaluation.inspection import Picture
-from napari_uncertsam.ui.geometry import copy_transform, millimetres_in, on_canvas
-from napari_uncertsam.ui.inspect.looks import OUTLINE_WIDTH, OUTLINES, make_layer
+from napari_uncertsam.prompts import Box
+from napari_uncertsam.ui.geometry import box_corners, copy_transform, millimetres_in, on_canvas
+from napari_uncertsam.ui.inspect.looks import OUTLINES, make_layer
 from napari_uncertsam.ui.marks import is_ours, mark_inspected
+from napari_uncertsam.ui.styles import contour_width
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -29,6 +31,8 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 #: An object fills at most this share of the canvas, so that its surroundings are seen.
 _SHARE = 0.35
+#: The slice does so where it is shown as a whole.
+_WHOLE = 0.95
 #: Pixels shown at least.
 _LEAST = 64.0
 
@@ -105,19 +109,24 @@ class InspectLayers:
         if layer is None:
             return
         box, viewer = picture.box, self._viewer
-        corners = [(y, x) for y in (box.y0 - 0.5, box.y1 + 0.5) for x in (box.x0 - 0.5, box.x1 + 0.5)]
-        positions = np.asarray(corners)
-        if place.offset is not None:
-            positions = np.insert(positions, place.plane, 0.0, axis=1)
-        world = on_canvas(viewer.dims, layer, positions)
-        low, high = world.min(0), world.max(0)
+        rows, columns = (n for axis, n in enumerate(layer.data.shape) if place.offset is None or axis != place.plane)
+        low, high = self._extent(layer, place, box)
+        whole = np.subtract(*self._extent(layer, place, Box(0, 0, rows - 1, columns - 1))[::-1])
         camera = viewer.scene.camera
         centre = (low + high) / 2
         camera.center = (camera.center[0], float(centre[0]), float(centre[1]))
         if zoom:
             pixel = (high - low).max() / max(box.height, box.width)
-            wanted = np.maximum((high - low) / _SHARE, _LEAST * pixel)
+            wanted = np.minimum(np.maximum((high - low) / _SHARE, _LEAST * pixel), whole / _WHOLE)
             camera.zoom = float((np.asarray(viewer.canvas.size[-2:]) / wanted).min())
+
+    def _extent(self, layer: Layer, place: Place, box: Box) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Where a box of the slice begins and ends on the canvas."""
+        positions = np.asarray(box_corners(box))
+        if place.offset is not None:
+            positions = np.insert(positions, place.plane, 0.0, axis=1)
+        world = on_canvas(self._viewer.dims, layer, positions)
+        return world.min(0), world.max(0)
 
     # -- one layer -----------------------------------------------------------------------------------------------
 
@@ -142,14 +151,14 @@ class InspectLayers:
             copy_transform(place.layer, layer, place.offset)
         else:
             _scale(layer, picture.spacing, self._viewer)
+        if role in OUTLINES:
+            self._outline(layer)
         limits = picture.scene.limits if role == "image" and picture.scene is not None else None
         if limits is not None and limits[0] < limits[1]:
             layer.contrast_limits = limits
 
     def _insert(self, role: Role, layer: Layer) -> None:
         layers = self._viewer.layers
-        if role in OUTLINES and self._viewer.dims.ndisplay == 2:
-            layer.contour = OUTLINE_WIDTH
         active, selected = layers.selection.active, set(layers.selection)
         layers.insert(self._position(role), layer)
         self._layers[role] = layer
@@ -176,10 +185,14 @@ class InspectLayers:
 
     def _on_ndisplay(self, _event: Any = None) -> None:
         """Outlines exist in 2D only; napari would warn of them again and again in 3D."""
-        layer: Any
         for role, layer in self._layers.items():
             if role in OUTLINES:
-                layer.contour = OUTLINE_WIDTH if self._viewer.dims.ndisplay == 2 else 0
+                self._outline(layer)
+
+    def _outline(self, layer: Any) -> None:
+        wanted = contour_width(layer) if self._viewer.dims.ndisplay == 2 else 0
+        if layer.contour != wanted:
+            layer.contour = wanted
 
 
 def _arrays(picture: Picture) -> dict[Role, NDArray[Any] | None]:

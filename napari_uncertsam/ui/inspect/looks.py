@@ -16,9 +16,8 @@ FALSE_INSIDE, FALSE_OUTSIDE = "#ff2fa0", "#29b6f6"
 TRUTH_COLOUR, PREDICTION_COLOUR = "#3ddc97", "#ffd166"
 
 
-#: Layers that are drawn as outlines, and how wide, in pixels of the image.
+#: Layers that are drawn as outlines.
 OUTLINES = ("ground truth", "prediction", "wrong")
-OUTLINE_WIDTH = 1
 
 
 def make_layer(role: str, data: NDArray[Any]) -> Layer:

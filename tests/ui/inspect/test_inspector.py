@@ -49,9 +49,22 @@ def test_from_layers_to_the_worst_slice(make_napari_viewer, inspect, made):
     rows, columns = np.nonzero(m | t)
     centre = [(v.min() + v.max()) / 2 * s for v, s in zip((rows, columns), SCALE[1:], strict=True)]
     assert viewer.scene.camera.center[1:] == pytest.approx(centre)
+    # All of the object is on screen, and the slice is never smaller than the canvas.
+    size = np.array([np.ptp(rows) + 1, np.ptp(columns) + 1]) * SCALE[1:]
+    canvas = np.asarray(viewer.canvas.size)
+    assert (size * viewer.scene.camera.zoom < canvas).all()
+    whole = np.array(made.truth.shape[1:]) * SCALE[1:]
+    assert viewer.scene.camera.zoom >= 0.94 * (canvas / whole).min()
+    view._zoom.click()
+    zoom = viewer.scene.camera.zoom
+    click_row(view, 3)
+    opened.settle()
+    assert viewer.scene.camera.zoom == zoom
     # The layers of the user are as they were.
     np.testing.assert_array_equal(opened.layer("prediction").data, made.prediction)
     assert opened.layer("scan").visible
+    click_row(view, 1)
+    opened.settle()
     text = view.card.text()
     assert "scan, slice 6, object 1" in text
     assert "6 slices: mean Dice" in text
