@@ -34,20 +34,27 @@ class Deviations:
     ----------
     uncertainty : (n,) float64
         Finite, not empty.
+    zeros : int
+        Number of further pixels, whose uncertainty and error are 0.
     """
 
-    def __init__(self, uncertainty: Float) -> None:
-        self.mean = float(uncertainty.mean())
-        self._values = uncertainty - self.mean
-        constant = uncertainty.min() == uncertainty.max()
-        self._norm = 0.0 if constant else math.sqrt(dot(self._values, self._values))
+    def __init__(self, uncertainty: Float, zeros: int = 0) -> None:
+        self._zeros, self._size = zeros, uncertainty.size + zeros
+        self.mean, self._values, self._norm = self._centred(uncertainty)
+
+    def _centred(self, values: Float) -> tuple[float, Float, float]:
+        """Mean, differences from it, and their norm, which is 0 for a constant map."""
+        mean = float(values.sum()) / self._size
+        difference = values - mean
+        constant = values.min() == values.max() and (self._zeros == 0 or values[0] == 0)
+        return mean, difference, 0.0 if constant else math.sqrt(dot(difference, difference) + self._zeros * mean**2)
 
     def rho(self, error: Float, eps: float = 1e-6) -> float:
         """Correlation with an error (n,) float64; 0 when either is constant."""
-        if self._norm == 0 or error.min() == error.max():
+        mean, difference, norm = self._centred(error)
+        if self._norm == 0 or norm == 0:
             return 0.0
-        difference = error - error.mean()
-        return dot(self._values, difference) / (self._norm * math.sqrt(dot(difference, difference)) + eps)
+        return (dot(self._values, difference) + self._zeros * self.mean * mean) / (self._norm * norm + eps)
 
 
 class Ranking:
@@ -61,22 +68,28 @@ class Ranking:
     ----------
     uncertainty : array
         Any shape; finite.
+    zeros : int
+        Number of further pixels, whose uncertainty and error are 0: all that lies outside of a view. They are counted,
+        not sorted; no uncertainty may be negative then.
     """
 
-    def __init__(self, uncertainty: ArrayLike) -> None:
+    def __init__(self, uncertainty: ArrayLike, zeros: int = 0) -> None:
         given = np.asarray(uncertainty)
         values = as_pixels(given)
-        self.shape, self.size = given.shape, values.size
+        self.shape, self.size, self._zeros = given.shape, values.size + zeros, zeros
         self._order = order = _order(given.ravel() if given.dtype == np.float32 else values)
         in_order = values[order]
         starts = np.flatnonzero(np.concatenate([[True], in_order[1:] != in_order[:-1]]))
-        self._starts = starts
-        self._ends = np.append(starts[1:], self.size)
-        sizes = self._ends - starts
-        self._weights = _harmonic_weights(self.size)
+        self._ends = np.append(starts[1:], values.size)
+        self._weights = _harmonic_weights(self.size, values.size)
+        sizes, sums = self._ends - starts, np.add.reduceat(self._weights, starts)
+        means = sums / sizes
+        if zeros and in_order[0] == 0:
+            means[0] = (sums[0] + _first_weights(self.size, zeros)) / (sizes[0] + zeros)
         # Weight of every pixel, in the order of pixels.
-        self._tied = np.empty(self.size)
-        self._tied[order] = np.repeat(np.add.reduceat(self._weights, starts) / sizes, sizes)
+        self._tied = np.empty(values.size)
+        self._tied[order] = np.repeat(means, sizes)
+        self._joined = bool(in_order[0] == 0)
 
     def _errors(self, error: ArrayLike) -> Float:
         given = np.asarray(error)
@@ -89,12 +102,11 @@ class Ranking:
 
     def risk(self, error: ArrayLike, counts: NDArray[Any]) -> Float:
         """Mean error of the `counts` most certain pixels; `counts` (n,) are from 1 to the number of pixels."""
-        sums = np.concatenate([[0.0], np.cumsum(self._errors(error)[self._order])])
+        sums = np.cumsum(self._errors(error)[self._order])[self._ends - 1]
         # Within ties the sum over a random order grows linearly from the first to the last of them.
-        tie = np.searchsorted(self._starts, counts, side="left") - 1
-        first, last = self._starts[tie], self._ends[tie]
-        share = (counts - first) / (last - first)
-        return np.asarray(((1 - share) * sums[first] + share * sums[last]) / counts)
+        known = [0] if self._joined else [0, self._zeros]
+        places = np.concatenate([known, self._ends + self._zeros])
+        return np.asarray(np.interp(counts, places, np.concatenate([np.zeros(len(known)), sums])) / counts)
 
     def aurc(self, error: ArrayLike) -> float:
         """Area under the risk-coverage curve, see :func:`aurc`."""
@@ -103,23 +115,30 @@ class Ranking:
     def ause(self, error: ArrayLike, *, normalise: bool = True) -> float:
         """Area under the sparsification error curve, see :func:`ause`."""
         e = self._errors(error)
-        total = e.mean()
+        total = e.sum() / self.size
         if total == 0:
             return 0.0
         wrong = e[e > 0]  # what is right adds nothing, and is most of the image
         # Single precision decides between errors that hardly differ, whose order hardly matters.
         wrong = wrong[_order(wrong.astype(np.float32))]
-        best = dot(self._weights[self.size - wrong.size :], wrong) / self.size
+        best = dot(self._weights[self._weights.size - wrong.size :], wrong) / self.size
         excess = dot(self._tied, e) / self.size - best
         return excess / float(total) if normalise else excess
 
 
 @lru_cache(maxsize=2)
-def _harmonic_weights(size: int) -> Float:
-    """``sum_{n >= i} 1/n`` for i from 1 to `size`; the same for every image of that size."""
-    weights = np.cumsum(1 / np.arange(size, 0, -1))[::-1]
+def _harmonic_weights(size: int, last: int) -> Float:
+    """``sum_{n >= i}^{size} 1/n`` for the `last` largest i; kept, since the next image often has that size."""
+    weights = np.cumsum(1 / np.arange(size, size - last, -1))[::-1]
     weights.setflags(write=False)
     return weights
+
+
+def _first_weights(size: int, first: int) -> float:
+    """Sum of such weights for the `first` smallest i: ``first (1 + H(size) - H(first))`` with harmonic numbers H."""
+    from scipy.special import digamma
+
+    return float(first * (1 + digamma(size + 1) - digamma(first + 1)))
 
 
 def _order(values: NDArray[Any]) -> NDArray[np.intp]:

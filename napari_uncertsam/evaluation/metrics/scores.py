@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,9 +24,9 @@ def brier(probability: ArrayLike, truth: NDArray[Any]) -> float:
     return brier_of(_errors(probability, truth))
 
 
-def brier_of(error: Float) -> float:
-    """:func:`brier` from ``|p - m|``, flat."""
-    return dot(error, error) / error.size
+def brier_of(error: Float, zeros: int = 0) -> float:
+    """:func:`brier` from ``|p - m|``, flat, and the number of further pixels where that is 0."""
+    return dot(error, error) / (error.size + zeros)
 
 
 def nll(probability: ArrayLike, truth: NDArray[Any], eps: float = 1e-7) -> float:
@@ -33,9 +34,13 @@ def nll(probability: ArrayLike, truth: NDArray[Any], eps: float = 1e-7) -> float
     return nll_of(_errors(probability, truth), eps)
 
 
-def nll_of(error: Float, eps: float = 1e-7) -> float:
-    """:func:`nll` from ``|p - m|``, flat: the probability of what is true is one less that."""
-    return float(-np.log((1 - error).clip(eps, 1 - eps)).mean())
+def nll_of(error: Float, eps: float = 1e-7, zeros: int = 0) -> float:
+    """:func:`nll` from ``|p - m|``, flat, and the number of further pixels where that is 0.
+
+    The probability of what is true is 1 less that error.
+    """
+    total = -np.log((1 - error).clip(eps, 1 - eps)).sum() - zeros * math.log(1 - eps)
+    return float(total / (error.size + zeros))
 
 
 def _errors(probability: ArrayLike, truth: NDArray[Any]) -> Float:
@@ -85,10 +90,11 @@ def reliability_curve(probability: ArrayLike, truth: NDArray[Any], bins: int = B
     return reliability_of(*as_probabilities(probability, truth), bins)
 
 
-def reliability_of(p: Float, m: NDArray[np.bool_], bins: int = BINS) -> ReliabilityCurve:
-    """:func:`reliability_curve` of flat values that are known to be probabilities and a mask."""
+def reliability_of(p: Float, m: NDArray[np.bool_], bins: int = BINS, zeros: int = 0) -> ReliabilityCurve:
+    """:func:`reliability_curve` of flat values that are known to be probabilities and a mask, and of further zeros."""
     index = np.clip(np.searchsorted(np.linspace(0, 1, bins + 1), p, side="right") - 1, 0, bins - 1)
     count, confidence = (np.bincount(index, weights=w, minlength=bins) for w in (None, p))
+    count[0] += zeros
     return ReliabilityCurve.of_sums(count, confidence, np.bincount(index[m], minlength=bins))
 
 

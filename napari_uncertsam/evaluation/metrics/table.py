@@ -18,7 +18,15 @@ from napari_uncertsam.evaluation.metrics.inputs import (
     as_probabilities,
     require_same_shape,
 )
-from napari_uncertsam.evaluation.metrics.masks import boundary_ious, dice, iou, precision, recall, roi_of
+from napari_uncertsam.evaluation.metrics.masks import (
+    boundary_ious,
+    bounding_slices,
+    dice,
+    iou,
+    precision,
+    recall,
+    roi_of,
+)
 from napari_uncertsam.evaluation.metrics.ranking import Deviations, Ranking
 from napari_uncertsam.evaluation.metrics.scores import (
     ReliabilityCurve,
@@ -173,15 +181,13 @@ def measure_case(
     if not true.any():
         raise InputError("The true mask is empty, so there is no object to compare with; leave such a slice out.")
     values = _measure_masks(predicted, true, spacing, tolerance)
-    p, m = as_probabilities(probability, true)
-    error = np.abs(p - m)
-    shared = error if reference is None else paper_error(reference, true).ravel()
-    wrong = (predicted != true).ravel()
-    pixels = _Pixels(p, np.ravel(uncertainty), m, wrong, error, shared)
+    shown = (probability, uncertainty, probability if reference is None else reference)
+    pixels, around = _pixels(predicted, true, *map(np.asarray, shown))
     whole, reliability, risk = _measure_pixels(pixels)
-    around, reliability_roi, risk_roi = _measure_pixels(pixels.at(np.flatnonzero(roi_of(true))))
-    values |= whole | {f"{name}_roi": value for name, value in around.items()}
-    values["confident_error"] = float(np.count_nonzero(wrong & (pixels.uncertainty < CONFIDENT)) / np.count_nonzero(m))
+    roi, reliability_roi, risk_roi = _measure_pixels(around)
+    values |= whole | {f"{name}_roi": value for name, value in roi.items()}
+    confident = pixels.wrong & (pixels.uncertainty < CONFIDENT)
+    values["confident_error"] = float(np.count_nonzero(confident) / np.count_nonzero(true))
     return Measured({name: values[name] for name in MEASURES}, Curves(reliability, reliability_roi, risk, risk_roi))
 
 
@@ -203,7 +209,7 @@ def _measure_masks(
 
 
 class _Pixels(NamedTuple):
-    """Checked, flat maps of one region."""
+    """Checked, flat maps of one region, and the number of its further pixels, where all of them are zero."""
 
     probability: Float
     uncertainty: NDArray[Any]
@@ -211,17 +217,45 @@ class _Pixels(NamedTuple):
     wrong: NDArray[np.bool_]
     error: Float
     shared_error: Float
+    zeros: int
 
-    def at(self, region: NDArray[np.intp]) -> _Pixels:
-        """Those of the pixels with these numbers."""
-        p, u, true, wrong, error, shared = self
-        return _Pixels(p[region], u[region], true[region], wrong[region], error[region], shared[region])
+
+def _pixels(
+    predicted: NDArray[np.bool_],
+    true: NDArray[np.bool_],
+    probability: NDArray[Any],
+    uncertainty: NDArray[Any],
+    reference: NDArray[Any],
+) -> tuple[_Pixels, _Pixels]:
+    """The pixels of the image and those around the true object.
+
+    Outside of its view a prediction is zero, and most of a large image lies there: that is counted instead of computed.
+    """
+    anything = predicted | true
+    for values in (probability, uncertainty, reference):
+        anything |= values != 0  # NaN too, which is refused below
+    part = bounding_slices(anything)
+    if part is None or (uncertainty < 0).any():
+        part = (slice(None), slice(None))
+    roi = roi_of(true)
+    p, m = as_probabilities(probability[part], true[part])
+    error = np.abs(p - m)
+    shared = error if reference is probability else paper_error(reference[part], true[part]).ravel()
+    u, wrong = uncertainty[part].ravel(), (predicted[part] != true[part]).ravel()
+    around = np.flatnonzero(roi[part])
+    outside = int(np.count_nonzero(roi)) - around.size
+    return (
+        _Pixels(p, u, m, wrong, error, shared, true.size - p.size),
+        _Pixels(p[around], u[around], m[around], wrong[around], error[around], shared[around], outside),
+    )
 
 
 def _measure_pixels(pixels: _Pixels) -> tuple[dict[str, float], ReliabilityCurve, Float]:
     """Measures of the pixels of one region, with the curves behind them."""
-    ranking, deviations = Ranking(pixels.uncertainty), Deviations(as_pixels(pixels.uncertainty))
-    reliability = reliability_of(pixels.probability, pixels.true)
+    zeros = pixels.zeros
+    ranking = Ranking(pixels.uncertainty, zeros)
+    deviations = Deviations(as_pixels(pixels.uncertainty), zeros)
+    reliability = reliability_of(pixels.probability, pixels.true, zeros=zeros)
     wrong = pixels.wrong.astype(np.float64)
     values = {
         "rho": deviations.rho(pixels.error),
@@ -230,8 +264,8 @@ def _measure_pixels(pixels: _Pixels) -> tuple[dict[str, float], ReliabilityCurve
         "ause": ranking.ause(wrong),
         "ause_reference": ranking.ause(pixels.shared_error),
         "aurc": ranking.aurc(wrong),
-        "brier": brier_of(pixels.error),
-        "nll": nll_of(pixels.error),
+        "brier": brier_of(pixels.error, zeros),
+        "nll": nll_of(pixels.error, zeros=zeros),
         "ece": reliability.ece,
         "mean_uncertainty": deviations.mean,
     }

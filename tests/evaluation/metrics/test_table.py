@@ -32,10 +32,23 @@ def case(seed: int, shape: tuple[int, int] = (40, 56)) -> tuple[np.ndarray, ...]
     return probability > 0.5, probability, uncertainty, truth, reference
 
 
-@settings(max_examples=15)
-@given(st.integers(0, 10_000))
-def test_every_value_is_that_of_its_own_function(seed: int) -> None:
-    mask, p, u, truth, reference = case(seed)
+def outside(part: str, *maps: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The maps in a larger image that is zero around them, or everything but one pixel, or as they are."""
+    if part == "large image":
+        return tuple(np.pad(m, ((31, 5), (0, 47))) for m in maps)
+    if part == "hole":  # zero uncertainty inside of the view, too
+        for m in maps:
+            m[12:20, 20:30] = 0
+        return tuple(np.pad(m, 9) for m in maps)
+    return maps
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 10_000), st.sampled_from(["large image", "hole", "view"]))
+def test_every_value_is_that_of_its_own_function(seed: int, part: str) -> None:
+    mask, p, u, truth, reference = outside(part, *case(seed))
+    if not truth.any():
+        return
     found = measure_case(mask, p, u, truth, reference=reference, spacing=(0.5, 2.0), tolerance=1.5).values
     wrong, roi = metrics.hard_error(mask, truth), metrics.roi_of(truth)
     expected = {
@@ -76,6 +89,27 @@ def test_curves_are_those_of_the_case() -> None:
     coverage, risk = metrics.risk_coverage(u, metrics.hard_error(mask, truth))
     picked = [np.flatnonzero(np.rint(c * u.size) == np.rint(coverage * u.size))[0] for c in COVERAGES]
     np.testing.assert_allclose(curves.risk, risk[picked])
+
+
+@pytest.mark.parametrize("part", ["large image", "hole", "view"])
+def test_curves_of_an_image_that_is_mostly_zero(part: str) -> None:
+    mask, p, u, truth, _ = outside(part, *case(8))
+    curves, roi = measure_case(mask, p, u, truth).curves, metrics.roi_of(truth)
+    wrong = metrics.hard_error(mask, truth)
+    for region, risk, reliability in (
+        (np.ones_like(roi), curves.risk, curves.reliability),
+        (roi, curves.risk_roi, curves.reliability_roi),
+    ):
+        _, expected = metrics.risk_coverage(u[region], wrong[region])
+        np.testing.assert_allclose(risk, expected[np.rint(COVERAGES * expected.size).astype(int) - 1], atol=1e-12)
+        np.testing.assert_array_equal(reliability.pixels, metrics.reliability_curve(p[region], truth[region]).pixels)
+
+
+def test_a_negative_uncertainty_is_ranked_below_zero() -> None:
+    mask, p, u, truth, _ = outside("large image", *case(9))
+    shifted = np.where(u > 0, u - 0.3, 0)
+    found = measure_case(mask, p, shifted, truth).values
+    assert found["ause"] == pytest.approx(metrics.ause(shifted, metrics.hard_error(mask, truth)), abs=1e-12)
 
 
 def test_reliability_curves_add_up() -> None:
