@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,9 +11,14 @@ import typer
 from napari_uncertsam.errors import InputError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
+    from napari_uncertsam.evaluation.cases import Dataset
     from napari_uncertsam.evaluation.results import Results
 
-#: Measures that the command prints; the files have all of them.
+#: With fewer groups, bootstrap intervals are known to be too narrow.
+FEW_GROUPS = 10
+#: Measures that the command prints, as far as there is room; the files have all of them.
 SHOWN = ("dice", "biou_2", "hd95", "rho_hard_roi", "ause_roi", "nll_roi", "ece_roi")
 
 
@@ -48,6 +54,9 @@ def evaluate(
     min_area: Annotated[int | None, typer.Option(min=1, help="Leave out objects of fewer pixels on a slice.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many images, spread over all.")] = None,
     zoom: Annotated[bool, typer.Option("--zoom/--no-zoom", help="Look at the prompt's surroundings only.")] = True,
+    window: Annotated[
+        str | None, typer.Option(help='Intensities: a CT preset such as "lung", or LOW,HIGH; automatic without it.')
+    ] = None,
     tolerance: Annotated[float, typer.Option(min=0, help="Of the normalised surface distance, mm or pixels.")] = 2.0,
     apart: Annotated[str, typer.Option(help="Modalities to leave out of the overall means, comma-separated.")] = "",
     annotators: Annotated[
@@ -62,7 +71,7 @@ def evaluate(
 ) -> None:
     """Measure methods and prompts on a dataset; write results.json, results.csv and report.html."""
     from napari_uncertsam.cli.bars import Bar
-    from napari_uncertsam.cli.segment import load_engine
+    from napari_uncertsam.cli.segment import load_engine, parse_window
     from napari_uncertsam.evaluation import benchmark
     from napari_uncertsam.evaluation.datasets import open_dataset
     from napari_uncertsam.evaluation.simulate import parse_prompts
@@ -80,6 +89,7 @@ def evaluate(
         clicks=clicks,
         wrong_rate=wrong_rate,
         maps=maps,
+        window=parse_window(window),
     )
     options = {name: v for name, v in (("every", every), ("min_area", min_area)) if v is not None}
     opened = open_dataset(dataset, root=data, split=split, **options)
@@ -90,16 +100,24 @@ def evaluate(
             pipeline,
             settings,
             out,
-            opened=opened_with(dataset, data, split, options),
+            opened=opened_with(dataset, data, split if has_splits(opened) else None, options),
             limit=limit,
             overwrite=overwrite,
             report=lambda progress: bar.report(progress.done, progress.total),
+            say=lambda sentence: typer.echo(sentence, err=True),
         )
     show(results)
     typer.echo(write(results, worst))
 
 
-def opened_with(where: str, root: Path | None, split: str, options: dict[str, Any]) -> dict[str, Any]:
+def has_splits(dataset: Dataset) -> bool:
+    """Whether it matters which split was asked for; a plain folder has none."""
+    from napari_uncertsam.evaluation.datasets import FolderDataset
+
+    return not isinstance(dataset, FolderDataset)
+
+
+def opened_with(where: str, root: Path | None, split: str | None, options: dict[str, Any]) -> dict[str, Any]:
     """What opens the dataset again from any folder: its path, or its name and the folder above all datasets."""
     from napari_uncertsam.evaluation.datasets import data_root
 
@@ -111,34 +129,82 @@ def opened_with(where: str, root: Path | None, split: str, options: dict[str, An
 
 
 def show(results: Results) -> None:
-    """Print the table of means, and what could not be evaluated."""
+    """Print what was left out, the means, and what annotators reached."""
     from rich.console import Console
+
+    document = results.document
+    for failure in document["failed"]:
+        typer.echo(f"Left out: {failure['image']}: {failure['reason']}", err=True)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    console.print(_means(document, columns=max(1, (console.width - 32) // 16)))
+    if document["annotators"]:
+        console.print(_effort(document["annotators"]))
+
+
+def _means(document: Mapping[str, Any], columns: int) -> Table:
+    """Means of all that is not set apart, of as many measures as there is room for."""
     from rich.table import Table
 
     from napari_uncertsam.evaluation.metrics import MEASURES
 
-    for failure in results.document["failed"]:
-        typer.echo(f"Left out: {failure['image']}: {failure['reason']}", err=True)
-    said = results.document["dataset"]
-    table = Table(title=f"{said['name']}: {said['cases']} objects in {said['images']} images, {said['groups']} groups")
+    said, shown = document["dataset"], SHOWN[:columns]
+    title = f"{said['name']}: {said['cases']} objects in {said['images']} images, {said['groups']} groups"
+    table = Table(title=title, caption=_caption(document, left=len(SHOWN) - len(shown)))
     for column in ("prompt", "method", "n"):
-        table.add_column(column)
-    for name in SHOWN:
-        table.add_column(MEASURES[name].title, justify="right")
-    for part in results.document["summary"]:
+        table.add_column(column, no_wrap=column == "n")
+    units = "/".join(sorted({row["unit"] for row in document["cases"]}, key=("mm", "px").index))
+    for name in shown:
+        unit = f" ({units})" if MEASURES[name].unit == "length" else ""
+        table.add_column(MEASURES[name].title + unit, justify="right", no_wrap=True)
+    for part in document["summary"]:
         if part["modality"] is None:
-            values = [_cell(part["measures"][name]) for name in SHOWN]
+            values = [_cell(part["measures"][name], part["n"]) for name in shown]
             table.add_row(part["prompt"], part["method"], str(part["n"]), *values)
-    level = results.document["settings"]["level"]
-    table.caption = f"Means with {100 * level:g} % bootstrap intervals over groups."
-    Console(width=None if Console().is_terminal else 160).print(table)
+    return table
 
 
-def _cell(value: dict[str, Any]) -> str:
+def _caption(document: Mapping[str, Any], left: int) -> str:
+    """What the numbers are, how far to trust their intervals, and what is not among them."""
+    level, groups = document["settings"]["level"], document["dataset"]["groups"]
+    if groups == 1:
+        sentences = ["Means; a single group has no interval."]
+    else:
+        sentences = [f"Means with {100 * level:g} % bootstrap intervals over groups."]
+        if groups < FEW_GROUPS:
+            sentences.append(f"Of {groups} groups they are not to be trusted, and often too narrow.")
+    apart = [name for name in document["settings"]["apart"] if any(r["modality"] == name for r in document["cases"])]
+    if apart:
+        sentences.append(f"Set apart: {', '.join(apart)}.")
+    if left:
+        sentences.append(f"{left} more measures had no room here.")
+    return " ".join(sentences)
+
+
+def _cell(value: Mapping[str, Any], n: int) -> str:
     if value["mean"] is None:
         return "-"
-    text = f"{value['mean']:.3f}"
+    text = f"{value['mean']:.3f}" + (f" (n {value['n']})" if value["n"] < n else "")
     return text if value["low"] is None else f"{text}\n{value['low']:.3f}-{value['high']:.3f}"
+
+
+def _effort(summaries: Sequence[Mapping[str, Any]]) -> Table:
+    """What the annotators reached."""
+    from rich.table import Table
+
+    table = Table(
+        title="Simulated annotators", caption="NoC: answers until Dice reaches it; the most allowed if never."
+    )
+    for column in ("start", "annotator", "Dice before", "after all", "NoC@85", "NoC@90"):
+        table.add_column(column, justify="left" if column in ("start", "annotator") else "right")
+    for found in summaries:
+        needed = {n["target"]: n["clicks"]["mean"] for n in found["needed"] if n["measure"] == "dice"}
+        dice = [found["dice"][k]["mean"] for k in (0, -1)]
+        table.add_row(
+            found["start"], found["policy"], *(f"{v:.3f}" for v in dice), *(f"{v:.2f}" for v in needed.values())
+        )
+    return table
 
 
 def write(results: Results, worst: int) -> str:

@@ -20,7 +20,7 @@ import numpy as np
 from napari_uncertsam.errors import InputError
 from napari_uncertsam.evaluation.cases import Dataset
 from napari_uncertsam.evaluation.metrics import MEASURES
-from napari_uncertsam.evaluation.progress_file import ProgressFile, prepare_folder
+from napari_uncertsam.evaluation.progress_file import ProgressFile, alone_in, clear_folder, prepare_folder
 from napari_uncertsam.evaluation.results import FORMAT, RESULTS, TABLE, VERSION, Results, Row
 from napari_uncertsam.evaluation.running import Evaluation, Progress, ProgressCallback
 from napari_uncertsam.evaluation.settings import EvaluationSettings
@@ -46,6 +46,7 @@ def evaluate(
     overwrite: bool = False,
     report: ProgressCallback | None = None,
     cancelled: Callable[[], bool] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Results:
     """Measure every method with every prompt on every case; write ``results.json`` and ``results.csv``.
 
@@ -57,18 +58,20 @@ def evaluate(
     settings : EvaluationSettings
     out : path
         Made when missing. If it holds an unfinished evaluation with the same settings, model and images, that one is
-        continued; finished images are not predicted again.
+        continued; finished images are not predicted again, unless their files have changed.
     opened : mapping, optional
         "where", "root", "split" and "options" that :func:`open_dataset` was given, so that results can open it again;
         by default its folder alone.
     limit : int, optional
         Only so many images, evenly spread over all.
     overwrite : bool
-        Start over, whatever there is.
+        Start over, whatever evaluation there is.
     report : callable, optional
         Told :class:`Progress`, on the calling thread.
     cancelled : callable, optional
         Asked before every case whether to stop.
+    say : callable, optional
+        Told, in sentences, what is continued and what could not be done as asked.
 
     Returns
     -------
@@ -93,17 +96,50 @@ def evaluate(
         "images": hashlib.sha256("\n".join(images).encode()).hexdigest(),
         "checkpoint_sha256": engine.sha256,
     }
-    progress = prepare_folder(out, run, overwrite=overwrite)
-    evaluation = Evaluation(
-        dataset, pipeline, settings, images, progress, report or (lambda _: None), cancelled or (lambda: False)
-    )
-    failed = evaluation.go()
-    document = _document(run, settings, pipeline, progress, images, failed)
-    document["seconds"] = round(time.perf_counter() - start, 3)
-    with atomic(out / RESULTS, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    _write_table(out / TABLE, document["cases"])
+    say = say or (lambda _: None)
+    with alone_in(out):
+        progress = prepare_folder(out, run, overwrite=overwrite)
+        evaluation = Evaluation(
+            dataset, pipeline, settings, images, progress, report or (lambda _: None), cancelled or (lambda: False)
+        )
+        _say_continued(evaluation, say)
+        failed = _without_mask(dataset) + evaluation.go()
+        document = _document(run, settings, pipeline, progress, images, failed)
+        _say_unused(document, settings, say)
+        document["seconds"] = round(time.perf_counter() - start, 3)
+        with atomic(out / RESULTS, overwrite=True) as temporary:
+            temporary.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        _write_table(out / TABLE, document["cases"])
     return Results.read(out)
+
+
+def _say_continued(evaluation: Evaluation, say: Callable[[str], None]) -> None:
+    """What is finished already, and what has to be done again."""
+    known, missing, total = evaluation.progress.finished, evaluation.missing(), len(evaluation.images)
+    changed = sum(image in known for image in missing)
+    if changed:
+        say(f"{changed} images have changed since they were evaluated, and are evaluated again.")
+    if len(missing) < total:
+        say(f"{total - len(missing)} of {total} images are finished already.")
+
+
+def _say_unused(document: Mapping[str, Any], settings: EvaluationSettings, say: Callable[[str], None]) -> None:
+    """Modalities set apart that do not occur, and prompts that no annotator goes on from."""
+    modalities = sorted({row["modality"] for row in document["cases"]})
+    for name in settings.apart:
+        if name not in modalities:
+            say(f"No case has the modality {name!r} that was to be set apart; there are {', '.join(modalities)}.")
+    several = [spec.name for spec in settings.prompts if spec.count > 1]
+    if settings.annotators and several:
+        say(f"Annotators go on from a single prediction, so not from {', '.join(several)}.")
+
+
+def _without_mask(dataset: Dataset) -> list[dict[str, str]]:
+    names = dataset.without_mask
+    if not names:
+        return []
+    listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return [{"image": listed, "reason": "there is no mask of that name."}]
 
 
 def spread(images: Sequence[str], limit: int | None) -> list[str]:
@@ -137,10 +173,10 @@ def _document(
     """``results.json``, in the order of the dataset, whatever was finished first."""
     entries = [progress.finished[image] for image in images if image in progress.finished]
     rows = [row for entry in entries for row in entry["rows"]]
-    failed = failed + [failure for entry in entries for failure in entry["failed"]]
+    failed = failed + [failure for entry in entries for failure in entry["failed"] or _without_object(entry)]
     if not rows:
-        why = f": {failed[0]['reason']}" if failed else "; its masks are empty"
-        raise InputError(f"There is nothing to evaluate in {run['dataset']['path']}{why}")
+        clear_folder(progress.folder)  # nothing in it can be continued
+        raise InputError(f"There is nothing to evaluate in {run['dataset']['path']}: {failed[0]['reason']}")
     shared: dict[str, Any] = {"apart": settings.apart, "seed": settings.seed, "level": settings.level}
     summary = summarise_rows(rows, **shared)
     counts = {name: len({row[key] for row in rows}) for name, key in (("images", "image"), ("cases", "case"))}
@@ -157,6 +193,11 @@ def _document(
         "annotators": _annotators(entries, settings),
         "cases": rows,
     }
+
+
+def _without_object(entry: Mapping[str, Any]) -> list[dict[str, str]]:
+    reason = "its mask holds no object, or only ones that are smaller than asked for."
+    return [] if entry["rows"] else [{"image": entry["image"], "reason": reason}]
 
 
 def _annotators(entries: Sequence[Mapping[str, Any]], settings: EvaluationSettings) -> list[dict[str, Any]]:

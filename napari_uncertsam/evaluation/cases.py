@@ -102,6 +102,13 @@ class Dataset(Protocol):
     def images(self) -> Sequence[str]:
         """Names of the images, in a fixed order; cheap."""
 
+    def files(self, image: str) -> Sequence[Path]:
+        """What the cases of an image are read from; results are out of date once one of them has changed."""
+
+    @property
+    def without_mask(self) -> Sequence[str]:
+        """Names of images that are there, but have no mask to compare with."""
+
     def load(self, image: str) -> Sequence[Case]:
         """The cases of one image, in a fixed order; none where its mask is empty.
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from napari_uncertsam.errors import InputError
 from napari_uncertsam.evaluation.results import MAPS, PROGRESS, REPORT, RESULTS, RUN, TABLE
 from napari_uncertsam.session_file import write_json
+
+#: Present while an evaluation writes into its folder.
+LOCK = ".lock"
 
 
 class ProgressFile:
@@ -76,7 +80,7 @@ def prepare_folder(
     run : mapping
         Everything that decides the numbers, in plain values; kept as ``run.json``.
     overwrite : bool
-        Remove what an earlier evaluation left; nothing else in the folder is touched.
+        Remove what an earlier evaluation left, and start over. A folder of other files is refused all the same.
     files : sequence of str
         Names of what is written at the end.
 
@@ -91,22 +95,68 @@ def prepare_folder(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"The folder {out} could not be made: {error.strerror or error}.") from error
-    if overwrite:
-        _clear(out, files)
-    if (out / RUN).is_file():
-        _compare(out / RUN, run)
-    elif any(out.iterdir()) and not overwrite:
+    ours = (out / RUN).is_file()
+    if not ours and any(path.name != LOCK for path in out.iterdir()):
         raise InputError(f"The folder {out} holds other files already; choose another --out.")
+    if ours and overwrite:
+        clear_folder(out, files)
+        ours = False
+    if ours:
+        _compare(out / RUN, run)
     else:
         write_json(out / RUN, run, overwrite=True)
     return ProgressFile(out / PROGRESS)
 
 
-def _clear(out: Path, files: Sequence[str]) -> None:
+def clear_folder(out: Path, files: Sequence[str] = (RESULTS, TABLE, REPORT)) -> None:
+    """Remove everything that an evaluation writes, and nothing else."""
     for name in (*files, PROGRESS, RUN):
         (out / name).unlink(missing_ok=True)
     for archive in (out / MAPS).glob("*.npz"):
         archive.unlink()
+
+
+@contextmanager
+def alone_in(out: Path) -> Iterator[None]:
+    """Keep a second evaluation out of a folder while the block runs.
+
+    Raises
+    ------
+    InputError
+        If one is running there, or the folder cannot be made.
+    """
+    from filelock import FileLock, Timeout
+
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; give --out the name of a folder.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"The folder {out} could not be made: {error.strerror or error}.") from error
+    lock = FileLock(out / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(f"Another evaluation is writing into {out}; wait for it, or choose another --out.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+        with suppress(OSError):  # the next one has it already
+            (out / LOCK).unlink(missing_ok=True)
+
+
+def stamp_of(files: Sequence[Path]) -> list[list[int]]:
+    """Size and time of change (nanoseconds) of files; 0 for those that are not there."""
+    found = []
+    for path in files:
+        try:
+            status = path.stat()
+        except OSError:
+            found.append([0, 0])
+        else:
+            found.append([status.st_size, status.st_mtime_ns])
+    return found
 
 
 def _compare(path: Path, run: Mapping[str, Any]) -> None:
@@ -118,12 +168,16 @@ def _compare(path: Path, run: Mapping[str, Any]) -> None:
         raise InputError(f"{path} is damaged; start over with --overwrite, or choose another --out.") from error
     for name, value in flat[1].items():
         if flat[0].get(name) != value:
-            before = f"{flat[0].get(name)!r} then, {value!r} now"
+            before = f"{_said(flat[0].get(name))} then, {_said(value)} now"
             what = {"images": "other images", "checkpoint_sha256": "another checkpoint"}.get(name, f"{name}: {before}")
             raise InputError(
                 f"{path.parent} holds an evaluation with other settings ({what}); choose another --out, or start over "
                 "with --overwrite."
             )
+
+
+def _said(value: Any) -> str:
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
 
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:

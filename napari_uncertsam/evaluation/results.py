@@ -26,6 +26,7 @@ from napari_uncertsam.evaluation.cases import Case, Dataset
 from napari_uncertsam.prediction import Maps
 from napari_uncertsam.uncertainty import LN2
 from napari_uncertsam.view import View
+from napari_uncertsam.volume import Window
 
 FORMAT, VERSION = "napari-uncertsam evaluation", 1
 RESULTS, TABLE, REPORT, PROGRESS, RUN, MAPS = (
@@ -54,9 +55,10 @@ class Results:
         - "dataset": "name", "path", "images", "cases", "groups", and what :func:`open_dataset` needs to open it again:
           "where" and "root" (null unless it was opened by its name), "split" (null where there is none), "options";
         - "settings": "model", "methods", "prompts" (names), "zoom", "seed", "tolerance", "level", "apart" (modalities
-          left out of the overall means), "annotators", "clicks", "wrong_rate", "maps";
+          left out of the overall means), "annotators", "clicks", "wrong_rate", "maps", "window" (low, high, name; null
+          for automatic ones);
         - "record": model, checkpoint hash, device, versions;
-        - "failed": ``[{"image", "reason"}]``, images that could not be read;
+        - "failed": ``[{"image", "reason"}]``, images and cases that were left out;
         - "cases": rows, see `rows`;
         - "mean": ``{method: {measure: mean}}`` for the first prompt;
         - "summary": ``[{"prompt", "method", "modality", "n", "groups", "measures": {measure: {"mean", "low", "high",
@@ -157,9 +159,10 @@ class Results:
             found = self.dataset.load(row["image"])
             self._last_image.clear()
             self._last_image[row["image"]] = found
+        window = self.document["settings"]["window"]
         for case in self._last_image[row["image"]]:
             if case.key == row["case"]:
-                return case
+                return case if window is None or case.window is not None else replace(case, window=Window(*window))
         raise InputError(f"{self.dataset.root} does not hold {row['case']} any more; run the evaluation again.")
 
     def maps(self, row: Row, shape: tuple[int, int]) -> Maps:

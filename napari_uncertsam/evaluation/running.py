@@ -13,7 +13,7 @@ from napari_uncertsam.errors import Cancelled, InputError
 from napari_uncertsam.evaluation.cases import Case, Dataset, case_rng
 from napari_uncertsam.evaluation.measuring import measure_row, stored_maps
 from napari_uncertsam.evaluation.predicting import Outcome, predict_case
-from napari_uncertsam.evaluation.progress_file import ProgressFile
+from napari_uncertsam.evaluation.progress_file import ProgressFile, stamp_of
 from napari_uncertsam.evaluation.results import write_maps
 from napari_uncertsam.evaluation.settings import EvaluationSettings
 from napari_uncertsam.evaluation.simulate import PromptSpec, annotate
@@ -35,6 +35,8 @@ class Progress:
     image: str
 
 
+#: Of an image's files, see :func:`stamp_of`.
+Stamp = list[list[int]]
 ProgressCallback = Callable[[Progress], None]
 
 
@@ -65,39 +67,51 @@ class Evaluation:
 
     def go(self) -> list[dict[str, str]]:
         """Do what is missing; returns the images that could not be read, with the reason."""
-        todo = [image for image in self.images if image not in self.progress.finished]
+        todo = self.missing()
         done, total, failed = len(self.images) - len(todo), len(self.images), []
         with _thread("read") as reader, _thread("measure") as measurer:
             queue = _Queue(measurer)
-            for image, cases in self._read_ahead(todo, reader):
+            for image, read in self._read_ahead(todo, reader):
                 self.report(Progress(done, total, image))
-                if isinstance(cases, InputError):
-                    failed.append({"image": image, "reason": str(cases)})
+                if isinstance(read, InputError):
+                    failed.append({"image": image, "reason": str(read).removeprefix(f"{image}: ")})
                 else:
-                    for share in self._image(image, cases, queue):
+                    for share in self._image(image, *read, queue):
                         self.report(Progress(done + share, total, image))
                 done += 1
             queue.drain()
         self.report(Progress(done, total, ""))
         return failed
 
+    def missing(self) -> list[str]:
+        """Images that are not finished, or whose files have changed since."""
+        finished = self.progress.finished
+        return [i for i in self.images if i not in finished or finished[i]["stamp"] != self._stamp(i)]
+
+    def _stamp(self, image: str) -> Stamp:
+        return stamp_of(self.dataset.files(image))
+
     def _read_ahead(
         self, todo: Sequence[str], reader: ThreadPoolExecutor
-    ) -> Iterator[tuple[str, Sequence[Case] | InputError]]:
+    ) -> Iterator[tuple[str, tuple[Stamp, Sequence[Case]] | InputError]]:
         """Every image with its cases, or with why it could not be read; the next is read while one is looked at."""
-        coming = [reader.submit(self.dataset.load, image) for image in todo[:1]]
+        coming = [reader.submit(self._read, image) for image in todo[:1]]
         for number, image in enumerate(todo):
             found = coming.pop()
-            coming += [reader.submit(self.dataset.load, following) for following in todo[number + 1 : number + 2]]
+            coming += [reader.submit(self._read, following) for following in todo[number + 1 : number + 2]]
             error = found.exception()
             if error is not None and not isinstance(error, InputError):
                 raise error
             yield image, error or found.result()
 
-    def _image(self, image: str, cases: Sequence[Case], queue: _Queue) -> Iterator[float]:
+    def _read(self, image: str) -> tuple[Stamp, Sequence[Case]]:
+        """An image's cases, and the state of its files before they were read."""
+        return self._stamp(image), self.dataset.load(image)
+
+    def _image(self, image: str, stamp: Stamp, cases: Sequence[Case], queue: _Queue) -> Iterator[float]:
         """Predict the cases of an image and have them measured; yields the share that is predicted."""
-        page = _Page(self, image)
-        for number, case in enumerate(cases, 1):
+        page = _Page(self, image, stamp)
+        for number, case in enumerate(map(self.settings.seen, cases), 1):
             if self.cancelled():
                 raise Cancelled("The evaluation was stopped; the same command goes on from here.")
             for spec in self.settings.prompts:
@@ -136,8 +150,9 @@ class Evaluation:
 class _Page:
     """What comes of one image; filled on the thread that measures, but for annotations and failures."""
 
-    def __init__(self, evaluation: Evaluation, image: str) -> None:
+    def __init__(self, evaluation: Evaluation, image: str, stamp: Stamp) -> None:
         self._settings, self._progress, self._image = evaluation.settings, evaluation.progress, image
+        self._stamp = stamp
         self._archive = f"{evaluation.images.index(image):06d}.npz"
         self._rows: list[dict[str, Any]] = []
         self._maps: list[Any] = []
@@ -159,9 +174,8 @@ class _Page:
         """Write the maps, and then the line that says so."""
         if self._maps:
             write_maps(self._progress.folder, self._archive, self._maps)
-        self._progress.add(
-            {"image": self._image, "rows": self._rows, "annotations": self.annotations, "failed": self.failed}
-        )
+        found = {"rows": self._rows, "annotations": self.annotations, "failed": self.failed}
+        self._progress.add({"image": self._image, "stamp": self._stamp} | found)
 
 
 class _Queue:

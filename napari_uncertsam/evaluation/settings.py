@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from napari_uncertsam.errors import InputError
 from napari_uncertsam.estimators import make_estimator
+from napari_uncertsam.evaluation.cases import Case
 from napari_uncertsam.evaluation.metrics.table import TOLERANCE
 from napari_uncertsam.evaluation.simulate import PromptSpec, parse_prompt
 from napari_uncertsam.evaluation.simulate.policies import find_policy
 from napari_uncertsam.prediction import Settings
+from napari_uncertsam.volume import Window
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class EvaluationSettings:
         How often they err, in [0, 1].
     maps : bool
         Keep logits of every prediction, for pictures and the inspector.
+    window : Window, optional
+        Intensities that the model sees; by default those for every image's modality, as in the widget.
 
     Raises
     ------
@@ -62,6 +66,7 @@ class EvaluationSettings:
     clicks: int = 10
     wrong_rate: float = 0.0
     maps: bool = True
+    window: Window | None = None
 
     def __post_init__(self) -> None:
         for what, names in (
@@ -71,6 +76,10 @@ class EvaluationSettings:
         ):
             if len(set(names)) < len(names) or (not names and what != "annotator"):
                 raise InputError(f"An evaluation needs each {what} once and at least one; got {', '.join(names)!r}.")
+        if self.annotators and all(prompt.count > 1 for prompt in self.prompts):
+            raise InputError(
+                "An annotator goes on from one prediction, but every prompt averages several; add one such as gt-box."
+            )
         for method in self.methods:
             make_estimator(method)
         for annotator in self.annotators:
@@ -90,6 +99,10 @@ class EvaluationSettings:
         count = usual.n_suggestions if suggestions else 0
         return Settings(self.model, method, self.zoom, count, self.seed)
 
+    def seen(self, case: Case) -> Case:
+        """A case through the window of these settings, unless its dataset has one of its own."""
+        return case if self.window is None or case.window is not None else replace(case, window=self.window)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, "settings" of :class:`~napari_uncertsam.evaluation.results.Results`."""
         return {
@@ -105,6 +118,7 @@ class EvaluationSettings:
             "clicks": self.clicks,
             "wrong_rate": self.wrong_rate,
             "maps": self.maps,
+            "window": None if self.window is None else [self.window.low, self.window.high, self.window.name],
         }
 
     @classmethod

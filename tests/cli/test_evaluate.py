@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from napari_uncertsam.evaluation.results import Results
 from napari_uncertsam.prompts import Box
@@ -53,19 +55,40 @@ def test_options_reach_the_evaluation(run: Run, engine: FakeEngine, data: Path, 
         *("evaluate", data, "--out", tmp_path / "out", "--methods", "prompt", "--prompts", "click", "--no-zoom"),
         *("--seed", 3, "--limit", 2, "--apart", "CT", "--annotators", "largest-error", "--clicks", 2),
         *("--wrong-rate", 0.5, "--no-maps", "--tolerance", 1.5, "--min-area", 900, "--worst", 0),
+        *("--window", "10,250"),
     )
     assert done.code == 0, done.err
     document = Results.read(tmp_path / "out").document
     assert document["settings"] == {
         **{"model": "bundled", "methods": ["prompt"], "prompts": ["click"], "zoom": False, "seed": 3},
         **{"tolerance": 1.5, "level": 0.95, "apart": ["CT"], "annotators": ["largest-error"], "clicks": 2},
-        **{"wrong_rate": 0.5, "maps": False},
+        **{"wrong_rate": 0.5, "maps": False, "window": [10.0, 250.0, "custom"]},
     }
-    opened = {"where": str(data.resolve()), "root": None, "split": "test", "options": {"min_area": 900}}
+    opened = {"where": str(data.resolve()), "root": None, "split": None, "options": {"min_area": 900}}
     assert {name: document["dataset"][name] for name in opened} == opened
     assert document["dataset"]["images"] == 2
     assert all(row["area_px"] >= 900 for row in document["cases"])
     assert len(document["annotators"][0]["dice"]) == 3
+    assert "No case has the modality 'CT'" in done.err
+    assert "largest-error" in done.out
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_the_table_fits_its_terminal(run: Run, engine: FakeEngine, data: Path, tmp_path: Path, width: int) -> None:
+    from napari_uncertsam.cli.evaluate import SHOWN, show
+
+    assert run("evaluate", data, "--out", tmp_path / "out").code == 0
+    console = Console(width=width, force_terminal=True, file=StringIO(), color_system=None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rich.console.Console", lambda **_: console)
+        show(Results.read(tmp_path / "out"))
+    assert isinstance(console.file, StringIO)
+    text = console.file.getvalue()
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    sentences = " ".join(text.split())
+    assert ("more measures had no room" in sentences) == (width < 32 + 16 * len(SHOWN))
+    assert "3 groups they are not to be trusted" in sentences
 
 
 def test_a_dataset_by_name_is_found_again(run: Run, engine: FakeEngine, data: Path, tmp_path: Path) -> None:

@@ -86,6 +86,7 @@ def build_results(
             "clicks": 10,
             "wrong_rate": 0.0,
             "maps": maps,
+            "window": None,
         },
         "record": {
             "model": "bundled",

@@ -26,7 +26,7 @@ from napari_uncertsam.io import write_map, write_mask
 from napari_uncertsam.pipeline import Pipeline
 from napari_uncertsam.prediction import Settings
 from napari_uncertsam.prompts import Box, Prompts
-from napari_uncertsam.volume import Volume
+from napari_uncertsam.volume import Volume, Window
 from tests.fakes import FakeEngine, scene
 
 SETTINGS = EvaluationSettings.of_names(("entropy", "prompt"), ("gt-box", "box-0.5"), model="fake")
@@ -208,12 +208,67 @@ def test_another_evaluation_in_the_folder_is_refused(run: Evaluate, tmp_path: Pa
     with pytest.raises(InputError, match="another checkpoint"):
         run(pipeline=Pipeline(engine))
     assert run(settings=replace(SETTINGS, seed=4), overwrite=True).document["settings"]["seed"] == 4
-    (tmp_path / "notes").mkdir()
-    (tmp_path / "notes" / "todo.txt").write_text("mine")
-    with pytest.raises(InputError, match="other files"):
-        run("notes")
-    run("notes", overwrite=True)
-    assert (tmp_path / "notes" / "todo.txt").read_text() == "mine"
+    (tmp_path / "notes" / "maps").mkdir(parents=True)
+    (tmp_path / "notes" / "maps" / "000000.npz").write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match="other files"):
+            run("notes", overwrite=overwrite)
+    assert (tmp_path / "notes" / "maps" / "000000.npz").read_text() == "mine"
+
+
+def test_an_image_that_changed_is_evaluated_again(run: Evaluate, data: Path) -> None:
+    said: list[str] = []
+    before = run(say=said.append)
+    assert not said
+    mask = data / "masks" / "ellipses_2.png"
+    Image.fromarray(np.roll(np.asarray(Image.open(mask)), 9, 0)).save(mask)
+    engine = FakeEngine()
+    after = run(pipeline=Pipeline(engine), say=said.append)
+    assert said == [
+        "1 images have changed since they were evaluated, and are evaluated again.",
+        "3 of 4 images are finished already.",
+    ]
+    changed = {a["image"] for a, b in zip(before.rows, after.rows, strict=True) if a["dice"] != b["dice"]}
+    assert changed == {"ellipses_2"}
+    assert engine.embed_calls <= 4
+    assert text(run("whole")) == text(after)
+
+
+def test_two_evaluations_in_one_folder_at_a_time_are_refused(run: Evaluate, tmp_path: Path) -> None:
+    def second(progress: Progress) -> None:
+        with pytest.raises(InputError, match="Another evaluation is writing"):
+            run()
+
+    run(report=second)
+    assert not (tmp_path / "out" / ".lock").exists()
+
+
+def test_what_is_left_out_is_said(run: Evaluate, data: Path) -> None:
+    (data / "masks" / "ellipses_0.png").unlink()
+    Image.fromarray(np.zeros((96, 128), np.uint8)).save(data / "masks" / "ellipses_3.png")
+    failed = {f["image"]: f["reason"] for f in run().document["failed"]}
+    assert set(failed) == {"ellipses_0", "ellipses_3"}
+    assert "no mask of that name" in failed["ellipses_0"]
+    assert "no object" in failed["ellipses_3"]
+
+
+def test_what_was_asked_for_in_vain_is_said(run: Evaluate) -> None:
+    said: list[str] = []
+    settings = EvaluationSettings.of_names(("entropy",), ("gt-box", "3B(0.5)"), apart=("Octa",), clicks=1)
+    results = run(settings=replace(settings, annotators=("suggested",)), say=said.append)
+    assert said == [
+        "No case has the modality 'Octa' that was to be set apart; there are CT, MR, unknown.",
+        "Annotators go on from a single prediction, so not from boxes-3-0.5.",
+    ]
+    assert [a["start"] for a in results.document["annotators"]] == ["gt-box"]
+    with pytest.raises(InputError, match="every prompt averages several"):
+        EvaluationSettings.of_names(("entropy",), ("3B(0.5)",), annotators=("suggested",))
+
+
+def test_a_window_reaches_the_model_and_the_pictures(run: Evaluate) -> None:
+    dark = run(settings=replace(SETTINGS, window=Window(200, 2000, "custom")))
+    assert max(row["dice"] for row in dark.rows) < 0.1  # everything is black through this window
+    assert dark.case(dark.rows[0]).seen_through == Window(200, 2000, "custom")
 
 
 def test_a_damaged_folder_is_named(run: Evaluate, tmp_path: Path) -> None:
@@ -256,8 +311,9 @@ def test_a_prompt_that_cannot_be_drawn_is_left_out_and_named(tmp_path: Path, pip
 def test_nothing_to_evaluate_is_said(tmp_path: Path, data: Path, pipeline: Pipeline) -> None:
     for mask in (data / "masks").glob("*.png"):
         Image.fromarray(np.zeros((96, 128), np.uint8)).save(mask)
-    with pytest.raises(InputError, match=r"nothing to evaluate .*masks are empty"):
+    with pytest.raises(InputError, match=r"nothing to evaluate in .*: its mask holds no object"):
         evaluate(open_dataset(data), pipeline, SETTINGS, tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())  # nothing that could be taken for an unfinished evaluation
     with pytest.raises(InputError, match="at least 1, not 0"):
         evaluate(open_dataset(data), pipeline, SETTINGS, tmp_path / "out", limit=0)
 

@@ -51,6 +51,7 @@ class FolderDataset:
             raise InputError(f"{self.root} holds no images/ and masks/ folders; give the folder above them.")
         images, masks = (by_stem(self.root / part) for part in ("images", "masks"))
         self._pairs: dict[str, Pair] = paired(images, masks, self.root)
+        self._without_mask = [name for name in images if name not in self._pairs]
 
     @property
     def name(self) -> str:
@@ -60,6 +61,16 @@ class FolderDataset:
     def images(self) -> Sequence[str]:
         """Names of the images that have a mask, sorted."""
         return list(self._pairs)
+
+    def files(self, image: str) -> Sequence[Path]:
+        """Image, mask and manifest."""
+        pair: Pair = pick(self._pairs, image, self.root)
+        return [pair.image, pair.mask, *([] if self._manifest is None else [self._manifest])]
+
+    @property
+    def without_mask(self) -> Sequence[str]:
+        """Names of images without a mask, sorted."""
+        return self._without_mask
 
     def load(self, image: str) -> Sequence[Case]:
         """The cases of one image by label, then by slice; none where its mask is empty.
@@ -90,11 +101,13 @@ class FolderDataset:
         return np.asarray(mask.array)
 
     @cached_property
+    def _manifest(self) -> Path | None:
+        places = (self.root / "MANIFEST.csv", self.root.resolve().parent / "MANIFEST.csv")
+        return next((path for path in places if path.is_file()), None)
+
+    @cached_property
     def _modalities(self) -> dict[str, dict[int, str]]:
-        for path in (self.root / "MANIFEST.csv", self.root.resolve().parent / "MANIFEST.csv"):
-            if path.is_file():
-                return _read_manifest(path)
-        return {}
+        return {} if self._manifest is None else _read_manifest(self._manifest)
 
 
 def is_folder_dataset(folder: Path) -> bool:

@@ -65,6 +65,16 @@ class PictureDataset:
         """Names of the images of the split, sorted."""
         return list(self._pairs)
 
+    def files(self, image: str) -> Sequence[Path]:
+        """Image and mask."""
+        pair: Pair = pick(self._pairs, image, self.root)
+        return [pair.image, pair.mask]
+
+    @property
+    def without_mask(self) -> Sequence[str]:
+        """None: the publishers' files are pairs."""
+        return ()
+
     def load(self, image: str) -> Sequence[Case]:
         """The one case of an image; none where its mask is empty.
 
@@ -145,6 +155,16 @@ class SliceDataset:
     def images(self) -> Sequence[str]:
         """Names of the patients of the split, sorted."""
         return list(self._pairs)
+
+    def files(self, image: str) -> Sequence[Path]:
+        """Image and mask."""
+        pair: Pair = pick(self._pairs, image, self.root)
+        return [pair.image, pair.mask]
+
+    @property
+    def without_mask(self) -> Sequence[str]:
+        """None: the publishers' files are pairs."""
+        return ()
 
     def load(self, image: str) -> Sequence[Case]:
         """The cases of one patient; none where no voxel has the target's labels.

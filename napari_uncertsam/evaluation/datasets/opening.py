@@ -86,6 +86,8 @@ def _open_folder(folder: Path, split: str, options: dict[str, Any]) -> Dataset:
     several = [path.name for path in sorted(folder.iterdir()) if path.is_dir() and _splits(path)]
     if several:
         raise InputError(f"{folder} holds several datasets, {', '.join(several)}; give the folder of one of them.")
+    if (folder / "images").is_dir():
+        raise InputError(f"{folder} holds images/ but no masks/; put a mask of the same name there for every image.")
     known = is_medsamu(folder)
     if known is not None:
         return _build(partial(kind_of(known), known), kind_of(known), folder, options, split=split)

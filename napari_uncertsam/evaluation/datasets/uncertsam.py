@@ -56,6 +56,16 @@ class UncertSamDataset:
         """Names of the images that have an annotation, such as "00000012", sorted."""
         return list(self._rows)
 
+    def files(self, image: str) -> Sequence[Path]:
+        """The picture and the file of all annotations."""
+        pick(self._rows, image, self.root)
+        return [self.root / "images" / f"{image}.jpg", self.root / ANNOTATIONS]
+
+    @property
+    def without_mask(self) -> Sequence[str]:
+        """None: pictures without an annotation belong to the benchmark too."""
+        return ()
+
     def load(self, image: str) -> Sequence[Case]:
         """The cases of one image in the order of the file.
 
