@@ -76,7 +76,11 @@ def intervals(results: Results) -> str:
         f"Small numbers are {100 * level:g} % intervals by cluster bootstrap: the mean over groups (patients, volumes "
         "or images) drawn with replacement, since cases of one group are not independent"
     )
-    return sentence + (", and one group alone has no interval." if groups < 2 else ".")
+    if groups < 2:
+        return sentence + ", and one group alone has no interval."
+    return sentence + (
+        f". Of only {groups} groups they are not to be trusted, and often too narrow." if groups < 10 else "."
+    )
 
 
 def in_short(results: Results) -> list[str]:
