@@ -142,6 +142,24 @@ class Results:
         given = said["options"] | ({} if said["split"] is None else {"split": said["split"]})
         return open_dataset(said["where"], root=None if said["root"] is None else Path(said["root"]), **given)
 
+    def relocate(self, path: str | Path) -> Results:
+        """The same results with their dataset read from another folder, to which it was moved.
+
+        Raises
+        ------
+        InputError
+            If the folder is no dataset, or holds none of the images that were evaluated.
+        """
+        said = self.document["dataset"]
+        document = {**self.document, "dataset": said | {"where": str(Path(path)), "root": None}}
+        moved = replace(self, document=document)
+        if not {row["image"] for row in self.rows} & set(moved.dataset.images()):
+            raise InputError(
+                f"{path} holds none of the images of this evaluation, such as {self.rows[0]['image']}; choose the "
+                "folder of the dataset that was evaluated."
+            )
+        return moved
+
     @cached_property
     def _last_image(self) -> dict[str, Sequence[Case]]:
         """The image that was read last, since rows of one image, such as a volume's slices, are asked for in turn."""

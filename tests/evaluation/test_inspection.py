@@ -420,8 +420,24 @@ def test_a_dataset_that_moved_and_maps_that_are_gone_are_sentences(tmp_path: Pat
     shutil.move(tmp_path / "data", tmp_path / "elsewhere")
     again = open_evaluation(tmp_path / "run")
     assert len(again.findings) == 6
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="not where it was"):
         again.picture(again.findings[0])
+
+
+def test_a_dataset_that_moved_is_read_from_its_new_place(tmp_path: Path):
+    build_results(tmp_path)
+    build_results(tmp_path / "other", volume=True)
+    before = open_evaluation(tmp_path / "run").choose("box-0.5", "prompt")
+    expected = [before.picture(found) for found in before.findings]
+    shutil.move(tmp_path / "data", tmp_path / "elsewhere")
+    moved = open_evaluation(tmp_path / "run").choose("box-0.5", "prompt").relocated(tmp_path / "elsewhere")
+    assert (moved.prompt, moved.method) == ("box-0.5", "prompt")
+    assert moved.results.dataset.root == tmp_path / "elsewhere"
+    for found, picture in zip(moved.findings, expected, strict=True):
+        np.testing.assert_array_equal(moved.picture(found).wrong, picture.wrong)
+    for place, sentence in (("other/data", "none of the images"), ("run", "run"), ("nowhere", "no folder")):
+        with pytest.raises(InputError, match=sentence):
+            before.relocated(tmp_path / place)
 
 
 def test_a_damaged_evaluation_is_a_sentence(tmp_path: Path):

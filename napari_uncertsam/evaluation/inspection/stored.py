@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from napari_uncertsam.errors import InputError
-from napari_uncertsam.evaluation.cases import Case
+from napari_uncertsam.evaluation.cases import Case, Dataset
 from napari_uncertsam.evaluation.inspection.findings import Digest, Finding, Picture, Scene, wrong_pixels
 from napari_uncertsam.evaluation.metrics import MEASURES
 from napari_uncertsam.evaluation.results import Results
 from napari_uncertsam.prompts import Box
 
-_KEYS = ("case", "image", "plane", "slice", "value", "group", "curves", "stored", "view", *MEASURES)
+_KEYS = ("case", "image", "plane", "slice", "value", "group", "area_px", "curves", "stored", "view", *MEASURES)
 
 
 @dataclass(eq=False)
@@ -49,6 +49,16 @@ class StoredEvaluation:
     def choose(self, prompt: str, method: str) -> StoredEvaluation:
         """The same evaluation with another prompt or method."""
         return StoredEvaluation(self.results, prompt, method, self._cases)
+
+    def relocated(self, path: str | Path) -> StoredEvaluation:
+        """The same evaluation with its dataset read from another folder, to which it was moved.
+
+        Raises
+        ------
+        InputError
+            If the folder is no dataset, or holds none of the images that were evaluated.
+        """
+        return StoredEvaluation(self.results.relocate(path), self.prompt, self.method)
 
     @cached_property
     def findings(self) -> tuple[Finding, ...]:
@@ -85,7 +95,7 @@ class StoredEvaluation:
         ------
         InputError
             If the dataset has moved or does not hold the case any more. A sentence in the picture says so where only
-            the maps are gone.
+            the maps are gone, or the true mask is not the one that was evaluated.
         """
         row = finding.row
         case = self._case(finding)
@@ -93,6 +103,10 @@ class StoredEvaluation:
         window = case.seen_through
         limits = None if case.volume.rgb else (window.low, window.high)
         try:
+            if np.count_nonzero(case.truth) != row["area_px"]:
+                raise InputError(
+                    f"The true mask of {row['case']} is not the one that was evaluated; run the evaluation again."
+                )
             maps = self.results.maps(row, (case.truth.shape[0], case.truth.shape[1]))
         except InputError as error:
             return Picture(
@@ -106,13 +120,19 @@ class StoredEvaluation:
     def _case(self, finding: Finding) -> Case:
         row, kept = finding.row, self._cases
         if kept.image != row["image"]:
-            kept.cases = {case.key: case for case in self.results.dataset.load(row["image"])}
+            kept.cases = {case.key: case for case in self._dataset().load(row["image"])}
             kept.image = row["image"]
         if row["case"] not in kept.cases:
             raise InputError(
                 f"{self.results.dataset.root} does not hold {row['case']} any more; run the evaluation again."
             )
         return kept.cases[row["case"]]
+
+    def _dataset(self) -> Dataset:
+        try:
+            return self.results.dataset
+        except InputError as error:
+            raise InputError(f"The dataset that was evaluated is not where it was: {error}") from error
 
 
 def open_evaluation(folder: str | Path) -> StoredEvaluation:

@@ -57,7 +57,10 @@ class InspectCoordinator(QObject):
         self.comparer, self.painter = Worker("comparison", parent=self), Worker("pictures", parent=self)
         self.choices, self.messages = LayerChoices(viewer), Messages(view)
         self.presenter = FindingPresenter(view)
-        self.stage = Stage(viewer, self.painter, self.presenter, self.messages, view.zooms, self._on_stale)
+        self._not_shown = ""  # why the selected line is not on screen
+        self.stage = Stage(
+            viewer, self.painter, self.presenter, self.messages, view.zooms, self._on_stale, self._on_shown
+        )
         self.pairing: PairingName = "same"
         #: What is shown in the table.
         self.source: Source | None = None
@@ -209,6 +212,47 @@ class InspectCoordinator(QObject):
         if isinstance(self.source, StoredEvaluation):
             self._take(self.source.choose(prompt, method))
 
+    def _on_shown(self, problem: str) -> None:
+        """The selected line is on screen, or cannot be shown."""
+        if not problem:
+            if self._not_shown and self.view.message() == self._not_shown:
+                self.messages.say("")
+        elif isinstance(self.source, StoredEvaluation):
+            self._offer_to_find(problem)
+        else:
+            self.messages.complain(problem)
+        self._not_shown = problem
+
+    def _offer_to_find(self, problem: str) -> None:
+        self.messages.offer(problem, "Find the dataset…", partial(self._find_chosen, problem), error=True)
+
+    def _find_chosen(self, problem: str) -> None:
+        path = self.view.ask_dataset()
+        if path:
+            self.relocate(path)
+        else:
+            self._offer_to_find(problem)
+
+    def relocate(self, path: str | Path) -> None:
+        """Read the dataset of the evaluation from the folder to which it was moved."""
+        before = self.source
+        if not isinstance(before, StoredEvaluation):
+            return
+        self.messages.say(f"Reading {Path(path).name} …")
+        self.comparer.submit(
+            "Opening the dataset",
+            lambda _cancelled, _progress: before.relocated(path),
+            partial(self._relocated, before),
+            self._offer_to_find,
+            lambda: self.messages.say("Cancelled; the table is as it was."),
+        )
+
+    def _relocated(self, before: StoredEvaluation, moved: StoredEvaluation) -> None:
+        now = self.source
+        if isinstance(now, StoredEvaluation) and now.results is before.results:
+            self.messages.say(f"The dataset is read from {moved.results.dataset.root}.")
+            self._take(moved.choose(now.prompt, now.method))
+
     # -- findings ------------------------------------------------------------------------------------------------
 
     def _take(self, source: Source, notes: tuple[str, ...] = (), truth: Layer | None = None) -> None:
@@ -217,6 +261,8 @@ class InspectCoordinator(QObject):
         row = self.presenter.show(source, notes)
         if row is not None:
             self.go_to(row)
+        else:
+            self.stage.clear()
         self._load_plot()
 
     def apply_preset(self, name: str) -> None:
@@ -271,7 +317,9 @@ class InspectCoordinator(QObject):
     def cancel(self) -> None:
         """Stop what is being computed or read."""
         self.comparer.cancel()
-        self.painter.cancel()
+        if self.painter.is_busy:
+            self.stage.clear()
+            self.messages.say("Cancelled; go to the line again to see it.")
 
     def _on_busy(self, _busy: bool) -> None:
         self.view.set_busy(self.is_busy)

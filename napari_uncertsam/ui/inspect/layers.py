@@ -75,6 +75,7 @@ class InspectLayers:
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
         self._layers: dict[Role, Layer] = {}
+        self._visible: dict[Role, bool] = {}  # of layers that are taken away, as the user had them
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.dims.events.ndisplay.connect(self._on_ndisplay)
 
@@ -138,6 +139,7 @@ class InspectLayers:
             layer = None
         if layer is None:
             layer = make_layer(role, data)
+            layer.visible = self._visible.get(role, layer.visible)
             mark_inspected(role, layer)
             # Placed before it is inserted, or the sliders would follow it through the world.
             self._place(layer, role, place, picture)
@@ -176,6 +178,7 @@ class InspectLayers:
     def _remove(self, role: Role) -> None:
         layer = self._layers.pop(role, None)
         if layer is not None and layer in self._viewer.layers:
+            self._visible[role] = layer.visible
             self._viewer.layers.remove(layer)
 
     def _on_removed(self, event: Any) -> None:

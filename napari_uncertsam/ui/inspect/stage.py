@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from napari_uncertsam.evaluation.inspection import Comparison, Finding, Picture, Source
+from napari_uncertsam.evaluation.inspection import Comparison, Finding, Picture, Source, StoredEvaluation
 from napari_uncertsam.ui.geometry import displayed_slice
 from napari_uncertsam.ui.inspect.facing import face, is_there
 from napari_uncertsam.ui.inspect.layers import InspectLayers, Place
@@ -37,6 +37,8 @@ class Stage:
         Whether the camera zooms to the object.
     stale : callable
         Takes a sentence, when the layers turn out to have changed.
+    shown : callable
+        Takes a sentence on why the selected line cannot be shown; an empty one when it is.
     """
 
     def __init__(
@@ -47,9 +49,10 @@ class Stage:
         messages: Messages,
         zooms: Callable[[], bool],
         stale: Callable[[str], None],
+        shown: Callable[[str], None],
     ) -> None:
         self._viewer, self._worker, self._presenter = viewer, worker, presenter
-        self._messages, self._zooms, self._stale = messages, zooms, stale
+        self._messages, self._zooms, self._stale, self._shown = messages, zooms, stale, shown
         self.layers = InspectLayers(viewer)
         self._source: Source | None = None
         self._truth: Any = None  # the layer under the findings of a comparison
@@ -65,9 +68,14 @@ class Stage:
     def set(self, source: Source, truth: Layer | None = None) -> None:
         """Show findings of another source; of a comparison, over the layer of its truth."""
         self._worker.cancel()
-        if isinstance(source, Comparison) != isinstance(self._source, Comparison):
+        if not _alike(source, self._source) or truth is not self._truth:
             self.layers.clear()
         self._source, self._truth = source, truth
+
+    def clear(self) -> None:
+        """Show no line: what is on screen would be taken for the selected one."""
+        self._worker.cancel()
+        self.layers.clear()
 
     def go_to(self, row: int) -> None:
         """Select a line, show its slice, its object and its errors."""
@@ -76,7 +84,7 @@ class Stage:
         if finding is None:
             return
         if place is None:
-            self._messages.complain(_GONE)
+            self._failed(_GONE)
             return
         if place.layer is not None:
             self._face(place)
@@ -105,18 +113,27 @@ class Stage:
                 f"Reading {finding.row['image']}",
                 lambda _cancelled, _progress: source.picture(finding),
                 partial(self._painted, source, finding, look),
-                self._messages.complain,
+                self._failed,
             )
+
+    def _failed(self, sentence: str) -> None:
+        """The selected line cannot be shown, so the one before must not stay either."""
+        self.clear()
+        self._shown(sentence)
 
     def _painted(self, source: Source, finding: Finding, look: bool, picture: Picture) -> None:
         place = self._place_of(finding)
-        if source is not self._source or place is None:
+        if source is not self._source:
+            return
+        if place is None:
+            self._failed(_GONE)
             return
         self.layers.show(picture, place)
         if place.layer is None:
             self._face(place)
         if look:
             self.layers.look(picture, place, zoom=self._zooms())
+        self._shown("")
         if picture.missing:
             self._messages.complain(picture.missing)
         if picture.changed:
@@ -134,3 +151,10 @@ class Stage:
         finding = None if row is None else self._presenter.choose(row)
         if finding is not None:
             self._paint(finding, look=False)
+
+
+def _alike(source: Source, before: Source | None) -> bool:
+    """Whether layers may stay until the next picture: another comparison, or another method of one evaluation."""
+    if isinstance(source, StoredEvaluation) and isinstance(before, StoredEvaluation):
+        return source.results is before.results
+    return isinstance(source, Comparison) and isinstance(before, Comparison)

@@ -209,6 +209,10 @@ class InspectView(QWidget):
         """The folder of an evaluation, empty when the user changed their mind."""
         return str(QFileDialog.getExistingDirectory(self, "Open the results of an evaluation"))
 
+    def ask_dataset(self) -> str:
+        """The folder to which a dataset was moved, empty when the user changed their mind."""
+        return str(QFileDialog.getExistingDirectory(self, "Find the dataset that was evaluated"))
+
     def ask_file(self, name: str) -> str:
         """A file to save a table to, empty when the user changed their mind."""
         path, _ = QFileDialog.getSaveFileName(self, "Save the table", name, "CSV (*.csv)")

@@ -339,6 +339,7 @@ def test_layers_that_go_while_the_table_is_open(inspect_model, volume_viewer):
     click_row(opened.view, 1)
     opened.settle()
     assert "compare again to see this line" in opened.message
+    assert not {"error", "mistakes"} & set(opened.names)
     assert len(column(opened.view, "Slice")) == 6
     opened.viewer.layers.clear()
     click_row(opened.view, 0)
@@ -495,6 +496,96 @@ def test_a_dataset_that_moved_leaves_the_table(inspect_model, tmp_path: Path):
     opened.settle()
     assert f"Dice {opened.chosen.measure('dice'):.3f}" in opened.view.card.text()
     assert opened.names == []
+
+
+def test_a_case_that_cannot_be_read_leaves_nothing_of_the_one_before(inspect_model, tmp_path: Path):
+    from PIL import Image
+
+    build_results(tmp_path)
+    opened = inspect_model()
+    opened.widget.open_results(tmp_path / "run")
+    opened.settle()
+    opened.layer("uncertainty").visible = True
+    assert len(opened.names) == 6
+    second = opened.coordinator.source.findings[opened.view.table.rows()[1]].row["image"]
+    mask = tmp_path / "data" / "masks" / f"{second}.png"
+    Image.fromarray(np.ones((20, 30), np.uint8)).save(mask)
+    click_row(opened.view, 1)
+    opened.settle()
+    assert second in opened.view.card.text()
+    assert opened.names == []
+    problem = opened.message
+    assert second in problem
+    # The next one is shown again, as the user had the layers, and the sentence is gone.
+    click_row(opened.view, 2)
+    opened.settle()
+    assert len(opened.names) == 6
+    assert opened.layer("uncertainty").visible
+    assert opened.message != problem
+    # A mask of the right size that is another one: no prediction is laid over it.
+    value = opened.coordinator.source.findings[opened.view.table.rows()[1]].row["value"]
+    Image.fromarray(value * np.eye(96, 128, dtype=np.uint8)).save(mask)
+    click_row(opened.view, 1)
+    opened.settle()
+    assert "is not the one that was evaluated" in opened.message
+    assert opened.names == ["image", "ground truth"]
+
+
+def test_another_evaluation_leaves_nothing_of_the_one_before(inspect_model, tmp_path: Path):
+    build_results(tmp_path / "a")
+    build_results(tmp_path / "b", seed=1)
+    shutil.move(tmp_path / "b" / "data", tmp_path / "elsewhere")
+    opened = inspect_model()
+    opened.widget.open_results(tmp_path / "a" / "run")
+    opened.settle()
+    assert len(opened.names) == 6
+    opened.widget.open_results(tmp_path / "b" / "run")
+    opened.settle()
+    assert "is not where it was" in opened.message
+    assert opened.names == []
+
+
+def test_a_dataset_that_moved_is_found_again(inspect_model, tmp_path: Path, monkeypatch):
+    build_results(tmp_path)
+    shutil.move(tmp_path / "data", tmp_path / "elsewhere")
+    build_results(tmp_path / "other", volume=True)
+    opened = inspect_model()
+    opened.widget.open_results(tmp_path / "run")
+    opened.settle()
+    answers = iter(["", str(tmp_path / "other" / "data"), str(tmp_path / "run"), str(tmp_path / "elsewhere")])
+    monkeypatch.setattr(opened.view, "ask_dataset", lambda: next(answers))
+    problem, chosen = opened.message, opened.chosen.row["case"]
+    for sentence in (problem, "holds none of the images", str(tmp_path / "run")):
+        button(opened.view, "Find the dataset…").click()
+        opened.settle()
+        assert sentence in opened.message
+        assert opened.names == []
+    button(opened.view, "Find the dataset…").click()
+    opened.settle()
+    assert str(tmp_path / "elsewhere") in opened.message
+    assert (opened.chosen.row["case"], len(opened.names)) == (chosen, 6)
+    # It stays found with another prompt.
+    choose(opened.view, "Prompt", "box-0.5")
+    opened.settle()
+    assert len(opened.names) == 6
+    case = opened.coordinator.source.results.case(opened.chosen.row)
+    np.testing.assert_array_equal(opened.layer("ground truth").data != 0, case.truth)
+
+
+def test_cancelling_while_a_case_is_read_leaves_nothing_of_the_one_before(inspect_model, tmp_path: Path, monkeypatch):
+    build_results(tmp_path)
+    opened = inspect_model()
+    opened.widget.open_results(tmp_path / "run")
+    opened.settle()
+    gate, dataset = threading.Event(), type(opened.coordinator.source.results.dataset)
+    real = dataset.load
+    monkeypatch.setattr(dataset, "load", lambda self, name: gate.wait(10) and real(self, name))
+    click_row(opened.view, 1)
+    opened.view.cancel_requested.emit()
+    gate.set()
+    opened.settle()
+    assert opened.names == []
+    assert "go to the line again" in opened.message
 
 
 def test_maps_that_were_not_kept_are_told_of(inspect_model, tmp_path: Path):
