@@ -30,7 +30,7 @@ from napari_uncertsam.ui.inspect.presenter import FindingPresenter
 from napari_uncertsam.ui.inspect.stage import Stage
 from napari_uncertsam.ui.inspect.texts import NO_LAYERS, compared_text, evaluation_text
 from napari_uncertsam.ui.inspect.view import InspectView
-from napari_uncertsam.ui.inspect.watching import LayerWatch
+from napari_uncertsam.ui.inspect.watching import LayerWatch, Staleness
 from napari_uncertsam.ui.messages import Messages
 from napari_uncertsam.ui.worker import Worker
 
@@ -64,7 +64,7 @@ class InspectCoordinator(QObject):
         self.pairing: PairingName = "same"
         #: What is shown in the table.
         self.source: Source | None = None
-        self._watch = LayerWatch(viewer, self._on_stale)
+        self._watch = Staleness(viewer, self._on_stale)
         self._closed = False
         self._connect()
         self._list_layers()
@@ -146,18 +146,26 @@ class InspectCoordinator(QObject):
         how, one, begun = self.pairing, self.view.layers.pair(), time.monotonic()
         used = [chosen[slot] for slot in SLOTS if slot != "image"]
         layers = [layer for layer in used if layer is not None]
-        self._watch.follow(layers)  # from now on: what changes while it is measured is stale too
-        self.view.set_stale("")
+        watch = self._watch.begin(layers)  # from now on: what changes while it is measured is stale too
         self.messages.say("Comparing …")
         self.comparer.submit(
             "Comparing",
             lambda cancelled, progress: compare(inputs, how, one, cancelled=cancelled, progress=progress),
-            partial(self._compared, chosen["truth"], begun),
-            self.messages.complain,
-            lambda: self.messages.say("Cancelled; the table is as it was."),
+            partial(self._compared, chosen["truth"], watch, begun),
+            lambda problem: self._not_compared(watch, problem),
+            lambda: self._not_compared(watch),
         )
 
-    def _compared(self, truth: Layer, begun: float, comparison: Comparison) -> None:
+    def _not_compared(self, watch: LayerWatch, problem: str = "") -> None:
+        """The table stays, and with it whether it is out of date."""
+        self._watch.drop(watch)
+        if problem:
+            self.messages.complain(problem)
+        else:
+            self.messages.say("Cancelled; the table is as it was.")
+
+    def _compared(self, truth: Layer, watch: LayerWatch, begun: float, comparison: Comparison) -> None:
+        self.view.set_stale(self._watch.accept(watch))
         text = compared_text(comparison, time.monotonic() - begun)
         self._take(comparison, comparison.notes, truth)
         if comparison.better is None:
@@ -199,7 +207,7 @@ class InspectCoordinator(QObject):
         )
 
     def _opened(self, stored: StoredEvaluation) -> None:
-        self._watch.follow(())
+        self._watch.close()
         self.view.set_stale("")
         results = stored.results
         text = evaluation_text(results)

@@ -322,6 +322,56 @@ def test_results_are_marked_when_a_layer_changes(inspect_model, volume_viewer, m
     assert not view._stale.isHidden()
 
 
+@pytest.mark.parametrize("refused", ["before", "while", "cancelled"])
+def test_a_comparison_that_fails_leaves_the_mark_and_goes_on_watching(inspect_model, volume_viewer, made, refused):
+    opened = inspect_model(volume_viewer)
+    opened.viewer.add_image(np.full(made.truth.shape, 7.5), name="other")
+    opened.compare()
+    view, gate = opened.view, threading.Event()
+
+    def fail() -> None:
+        if refused == "before":
+            choose(view, "Prediction", "ground truth of scan")
+            opened.compare()
+            assert "Choose the ground truth" in opened.message
+            choose(view, "Prediction", "prediction")
+        elif refused == "while":
+            choose(view, "Probability", "other")
+            opened.compare()
+            assert "between 0 and 1" in opened.message
+            choose(view, "Probability", "probability")
+        else:
+            opened.coordinator.comparer.submit("Waiting", lambda _c, _p: gate.wait(10), print, print)
+            button(view, "Compare").click()
+            view.cancel_requested.emit()
+            gate.set()
+            opened.settle()
+            assert "Cancelled" in opened.message
+
+    fail()
+    assert view._stale.isHidden()
+    opened.layer("prediction").data = made.truth.copy()
+    assert not view._stale.isHidden()
+    fail()
+    assert not view._stale.isHidden()
+    assert view._stale.toolTip().startswith("'prediction' has changed")
+    opened.compare()
+    assert view._stale.isHidden()
+    assert set(column(view, "Dice")) == {"1.000"}
+
+
+def test_what_changes_while_it_is_measured_is_out_of_date(inspect_model, volume_viewer, made):
+    opened = inspect_model(volume_viewer)
+    gate = threading.Event()
+    opened.layer("prediction").data = slow(made.prediction, gate)
+    button(opened.view, "Compare").click()
+    opened.layer("probability").data = made.probability * 0.5
+    gate.set()
+    opened.settle()
+    assert "'probability' has changed" in opened.view._stale.toolTip()
+    assert not opened.view._stale.isHidden()
+
+
 def test_layers_that_go_while_the_table_is_open(inspect_model, volume_viewer):
     opened = inspect_model(volume_viewer)
     opened.compare()
