@@ -80,9 +80,9 @@ class InspectCoordinator(QObject):
         view.results_requested.connect(self.open_results)
         view.kind_requested.connect(self.choose_kind)
         view.preset_requested.connect(self.apply_preset)
-        view.order_requested.connect(lambda _name, _descending: self.presenter.sorted_by_user())
-        view.filter_measure_requested.connect(self.presenter.filter_by)
-        view.filter_requested.connect(self.presenter.filter)
+        view.order_requested.connect(lambda _name, _descending: self.messages.say(self.presenter.sorted_by_user()))
+        view.filter_measure_requested.connect(lambda measure: self._filtered(self.presenter.filter_by(measure)))
+        view.filter_requested.connect(lambda chosen: self._filtered(self.presenter.filtered_by_user(chosen)))
         view.columns_requested.connect(self.presenter.set_columns)
         view.finding_requested.connect(self.go_to)
         view.copy_requested.connect(self._copy)
@@ -167,7 +167,7 @@ class InspectCoordinator(QObject):
     def _compared(self, truth: Layer, watch: LayerWatch, begun: float, comparison: Comparison) -> None:
         self.view.set_stale(self._watch.accept(watch))
         text = compared_text(comparison, time.monotonic() - begun)
-        self._take(comparison, comparison.notes, truth)
+        self._take(comparison, comparison.notes, truth, anew=not isinstance(self.source, Comparison))
         if comparison.better is None:
             self.messages.say(text)
             return
@@ -212,7 +212,7 @@ class InspectCoordinator(QObject):
         results = stored.results
         text = evaluation_text(results)
         self.view.results.set_results(text, results.prompts, stored.prompt, results.methods, stored.method)
-        self._take(stored)
+        self._take(stored, anew=True)
         self.messages.say(text)
 
     def choose_kind(self, prompt: str, method: str) -> None:
@@ -263,14 +263,16 @@ class InspectCoordinator(QObject):
 
     # -- findings ------------------------------------------------------------------------------------------------
 
-    def _take(self, source: Source, notes: tuple[str, ...] = (), truth: Layer | None = None) -> None:
+    def _take(
+        self, source: Source, notes: tuple[str, ...] = (), truth: Layer | None = None, *, anew: bool = False
+    ) -> None:
         self.source = source
         self.stage.set(source, truth)
-        row = self.presenter.show(source, notes)
+        row = self.presenter.show(source, notes, anew=anew)
         if row is not None:
             self.go_to(row)
         else:
-            self.stage.clear()
+            self._filtered(None)
         self._load_plot()
 
     def apply_preset(self, name: str) -> None:
@@ -279,6 +281,16 @@ class InspectCoordinator(QObject):
         rows = self.view.table.rows()
         if rows:
             self.go_to(rows[0])
+        else:
+            self._filtered(None)
+
+    def _filtered(self, sentence: str | None) -> None:
+        """Other lines are shown; where none is, no case stays in sight either."""
+        if sentence is not None:
+            self.messages.say(sentence)
+        if not self.view.table.rows():
+            self.presenter.choose(None)
+            self.stage.clear()
 
     def go_to(self, row: int) -> None:
         """Select a line, show its slice, its object and its errors."""

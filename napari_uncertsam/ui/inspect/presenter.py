@@ -24,6 +24,7 @@ from napari_uncertsam.ui.inspect.texts import (
     digest_text,
     finding_title,
     is_known,
+    order_text,
     shown_text,
     usual_columns,
 )
@@ -47,21 +48,22 @@ class FindingPresenter:
         self._columns: list[str] | None = None  # None until the user wants others than the usual ones
         self._first = ""  # the measure of a preset stands before the others
         self._pooled: dict[Region, ReliabilityCurve | None] = {}
+        self._preset = ""  # empty for an order of the user's own
         self._ordered = False
         #: The selected finding.
         self.chosen: Finding | None = None
         self._show_all()
 
-    def show(self, source: Source, notes: Sequence[str] = ()) -> int | None:
+    def show(self, source: Source, notes: Sequence[str] = (), *, anew: bool = False) -> int | None:
         """Show another source; returns the line to begin with: the one that was selected, or the first.
 
-        Order, filter and columns stay as they are.
+        Order, filter and columns stay as they are; `anew` begins with the worst of all lines.
         """
-        before = self.chosen
+        before = None if anew else self.chosen
         self._source, self._notes, self.chosen = source, tuple(notes), None
         self._pooled = {region: pooled_curve(source.findings, region) for _, region in REGIONS}
         self._show_all()
-        if not self._ordered:
+        if anew or not self._ordered:
             self.apply(_FIRST)
         rows = self._view.table.rows()
         if before is not None:
@@ -124,6 +126,7 @@ class FindingPresenter:
     def apply(self, name: str) -> str:
         """Sort and filter by a preset; returns a sentence where that says nothing."""
         preset, self._ordered = PRESETS[name], self._source is not None
+        self._preset = name
         self._view.order.set_preset(name)
         self._first = preset.measure
         self._redraw_columns()
@@ -134,26 +137,37 @@ class FindingPresenter:
             return f"No {self._source.noun} has the measure '{title}', so there is nothing to sort by."
         return preset.help
 
-    def sorted_by_user(self) -> None:
-        """The order is no preset's any more."""
+    def sorted_by_user(self) -> str:
+        """The order is no preset's any more; returns a sentence on what it is."""
+        self._preset = ""
         self._view.order.set_preset("")
+        order, source = self._view.table.order(), self._source
+        if order is None or source is None:
+            return ""
+        measured = order[0] in MEASURES
+        titles = {column.name: column.title for column in columns_of(source, [order[0]] if measured else [])}
+        return order_text(titles.get(order[0], order[0]), measured, descending=order[1])
 
     def filter(self, chosen: Filter) -> None:
         """Show only some lines."""
         self._view.set_filter(chosen)
         self._show_count()
 
-    def filter_by(self, measure: str) -> None:
+    def filtered_by_user(self, chosen: Filter) -> str | None:
+        """Show only some lines; returns a sentence where that makes the order another than the preset's."""
+        self.filter(chosen)
+        kept = bool(self._preset) and chosen == PRESETS[self._preset].filter
+        return None if kept else self.sorted_by_user()
+
+    def filter_by(self, measure: str) -> str | None:
         """Begin to filter by a measure: the worse half is shown, until the user says where to cut."""
         if not measure:
-            self.filter(NO_FILTER)
-            return
+            return self.filtered_by_user(NO_FILTER)
         found = [] if self._source is None else [f.measure(measure) for f in self._source.findings]
         known = [value for value in found if value is not None]
         relation: Relation = "<=" if MEASURES[measure].better == "higher" else ">="
         cut = round(median(known), 3) if known else 0.0
-        self.filter(Filter(measure, relation, cut))
-        self.sorted_by_user()
+        return self.filtered_by_user(Filter(measure, relation, cut))
 
     def set_columns(self, measures: Sequence[str]) -> None:
         """Show other measures as columns."""

@@ -188,8 +188,9 @@ class FindingTable(QWidget):
         self._fit_columns()
         order = self.order()
         column = None if order is None else self._model.column_of(order[0])
-        if order is not None and column is not None:
-            self._header.setSortIndicator(column, _direction(order[1]))
+        if order is not None:
+            # Where its column is gone there is no arrow, rather than one on whichever column has its place.
+            self._header.setSortIndicator(-1 if column is None else column, _direction(order[1]))
 
     def _fit_columns(self) -> None:
         self.table.resizeColumnsToContents()

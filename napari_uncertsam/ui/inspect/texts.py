@@ -162,6 +162,18 @@ def shown_text(shown: int, total: int, noun: str) -> str:
     return count(total, noun) if shown == total else f"{shown:,} of {count(total, noun)}"
 
 
+def order_text(title: str, measured: bool, *, descending: bool) -> str:
+    """What the table is sorted by, in the words for measures or for names and places.
+
+    Examples
+    --------
+    >>> order_text("Dice", True, descending=False), order_text("Slice", False, descending=True)
+    ('Sorted by Dice, lowest first.', 'Sorted by Slice, last first.')
+    """
+    ends = ("lowest first", "highest first") if measured else ("first to last", "last first")
+    return f"Sorted by {title}, {ends[descending]}."
+
+
 def compared_text(source: Source, seconds: float) -> str:
     """What has just been done."""
     return f"Compared {count(len(source.findings), source.noun)} in {seconds:.1f} s."

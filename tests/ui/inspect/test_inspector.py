@@ -140,6 +140,86 @@ def test_heads_sort_and_what_is_undefined_comes_last_either_way(make_napari_view
     assert sorted(column(view, "Slice"), key=int) in (column(view, "Slice"), column(view, "Slice")[::-1])
 
 
+def test_the_order_is_told_in_words_and_its_arrow_is_qt_s(make_napari_viewer, inspect, made):
+    opened = inspect(fill(make_napari_viewer(), made))
+    view = opened.view
+    opened.compare()
+    head = view.table.table.horizontalHeader()
+
+    def arrow() -> tuple[str, bool]:
+        at = head.sortIndicatorSection()
+        return "" if at < 0 else titles(view)[at], head.sortIndicatorOrder() == Qt.SortOrder.DescendingOrder
+
+    assert arrow() == ("Dice", False)
+    choose(view, "Order", "Confident and wrong first")
+    assert opened.message.startswith("Most wrong pixels")
+    assert arrow() == ("Conf. wrong", True)
+    for _ in range(2):
+        click_head(view, "Dice")
+        values = [float(v) for v in column(view, "Dice")]
+        title, descending = arrow()
+        assert (title, values) == ("Dice", sorted(values, reverse=descending))
+        assert opened.message == f"Sorted by Dice, {'highest' if descending else 'lowest'} first."
+        assert view.order._preset.currentText() == ""
+    click_head(view, "Slice")
+    _, descending = arrow()
+    assert opened.message == f"Sorted by Slice, {'last first' if descending else 'first to last'}."
+    # A filter that is not the preset's makes another order of it, too.
+    choose(view, "Order", "Uncertain but right")
+    view.order._value.setValue(0.5)
+    assert opened.message == "Sorted by Mean U ROI, highest first."
+    assert view.order._preset.currentText() == ""
+    # Without the column there is no arrow on another one.
+    view.order._actions["mean_uncertainty_roi"].trigger()
+    assert arrow()[0] == ""
+
+
+def test_another_folder_begins_with_the_worst(inspect_model, tmp_path: Path):
+    for seed, name in enumerate("ab"):
+        build_results(tmp_path / name, seed=seed)
+    opened = inspect_model()
+    view = opened.view
+    for name in "ab":
+        opened.widget.open_results(tmp_path / name / "run")
+        opened.settle()
+        values = [float(v) for v in column(view, "Dice")]
+        assert values == sorted(values)
+        assert view.order._preset.currentText() == "Worst first"
+        assert opened.view.table.selected() == view.table.rows()[0]
+        click_row(view, 3)
+        click_head(view, "Dice")
+        choose(view, "Filter by", "IoU")
+        # Another prompt of the same evaluation keeps what the user set up.
+        choose(view, "Prompt", "box-0.5")
+        opened.settle()
+        assert view.order._preset.currentText() == ""
+        assert view.order._measure.currentText() == "IoU"
+
+
+def test_a_filter_that_leaves_nothing_clears_the_case(make_napari_viewer, inspect, made):
+    opened = inspect(fill(make_napari_viewer(), made))
+    view = opened.view
+    opened.compare()
+    click_row(view, 2)
+    opened.settle()
+    view._about.setCurrentWidget(view.plot)
+    assert len(view.plot._canvas.figure.axes[0].get_lines()) == 3
+    assert "slice 5" in view.card.text()
+    choose(view, "Filter by", "Dice")
+    view.order._value.setValue(-1)
+    opened.settle()
+    assert column(view, "Dice") == []
+    assert opened.chosen is None
+    assert "Nothing selected" in view.card.text()
+    assert "slice 5" not in view.card.text()
+    assert len(view.plot._canvas.figure.axes[0].get_lines()) == 2
+    assert not {"error", "wrong"} & set(opened.names)
+    choose(view, "Filter by", "all lines")
+    click_row(view, 0)
+    opened.settle()
+    assert {"error", "wrong"} < set(opened.names)
+
+
 def test_presets_and_filter(make_napari_viewer, inspect, made):
     opened = inspect(fill(make_napari_viewer(), made))
     view = opened.view
