@@ -7,7 +7,7 @@ Volumes are split by patient, so that no patient is on both sides.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +24,34 @@ from napari_uncertsam.evaluation.datasets.pairs import Pair, pick, read_binary, 
 from napari_uncertsam.volume import Volume, Window
 
 
-class PictureDataset:
+class _Split:
+    """Pairs of an image, or a patient's volume, and its mask: those of one split."""
+
+    def __init__(self, known: Known, root: Path, pairs: Mapping[str, Pair], split: str, seed: int) -> None:
+        self._known, self.root = known, root
+        self._pairs: dict[str, Pair] = {name: pairs[name] for name in split_names(pairs, split, seed)}
+
+    @property
+    def name(self) -> str:
+        """Title of the dataset."""
+        return self._known.title
+
+    def images(self) -> Sequence[str]:
+        """Names of the images or patients of the split, sorted."""
+        return list(self._pairs)
+
+    def files(self, image: str) -> Sequence[Path]:
+        """Image and mask."""
+        pair: Pair = pick(self._pairs, image, self.root)
+        return [pair.image, pair.mask]
+
+    @property
+    def without_mask(self) -> Sequence[str]:
+        """None: the publishers' files are pairs."""
+        return ()
+
+
+class PictureDataset(_Split):
     """2D images with one object each: ISIC 2017/2018 task 1, Kvasir-SEG, CT2US kidney.
 
     Of ISIC the training images are read, those of 2018 where both years are there, since the paper's number of images
@@ -52,28 +79,8 @@ class PictureDataset:
     def __init__(
         self, known: Known, root: str | Path, *, split: str = "test", seed: int = 0, min_area: int = 1
     ) -> None:
-        self._known, self.root, self._min_area = known, Path(root), min_area
-        pairs = PICTURES[known.key](self.root)
-        self._pairs: dict[str, Pair] = {name: pairs[name] for name in split_names(pairs, split, seed)}
-
-    @property
-    def name(self) -> str:
-        """Title of the dataset."""
-        return self._known.title
-
-    def images(self) -> Sequence[str]:
-        """Names of the images of the split, sorted."""
-        return list(self._pairs)
-
-    def files(self, image: str) -> Sequence[Path]:
-        """Image and mask."""
-        pair: Pair = pick(self._pairs, image, self.root)
-        return [pair.image, pair.mask]
-
-    @property
-    def without_mask(self) -> Sequence[str]:
-        """None: the publishers' files are pairs."""
-        return ()
+        super().__init__(known, Path(root), PICTURES[known.key](Path(root)), split, seed)
+        self._min_area = min_area
 
     def load(self, image: str) -> Sequence[Case]:
         """The one case of an image; none where its mask is empty.
@@ -88,7 +95,7 @@ class PictureDataset:
         return cut(volume, read_binary(pair.mask), min_area=self._min_area, modality=self._known.modality)
 
 
-class SliceDataset:
+class SliceDataset(_Split):
     """Axial slices of volumes: KiTS23 (CT) and BraTS21 (T1).
 
     The paper takes slices of "the central region" at "regular intervals", 3,882 of KiTS23's 489 cases and 4,586 of
@@ -136,7 +143,6 @@ class SliceDataset:
         components: bool = False,
         min_area: int = 1,
     ) -> None:
-        self._known, self.root = known, Path(root)
         self._source = VOLUMES[known.key]
         if target not in self._source.targets:
             raise InputError(
@@ -144,27 +150,7 @@ class SliceDataset:
             )
         self._every = self._source.every if every is None else every
         self._central, self._target, self._components, self._min_area = central, target, components, min_area
-        pairs = self._source.pairs(self.root)
-        self._pairs: dict[str, Pair] = {name: pairs[name] for name in split_names(pairs, split, seed)}
-
-    @property
-    def name(self) -> str:
-        """Title of the dataset."""
-        return self._known.title
-
-    def images(self) -> Sequence[str]:
-        """Names of the patients of the split, sorted."""
-        return list(self._pairs)
-
-    def files(self, image: str) -> Sequence[Path]:
-        """Image and mask."""
-        pair: Pair = pick(self._pairs, image, self.root)
-        return [pair.image, pair.mask]
-
-    @property
-    def without_mask(self) -> Sequence[str]:
-        """None: the publishers' files are pairs."""
-        return ()
+        super().__init__(known, Path(root), self._source.pairs(Path(root)), split, seed)
 
     def load(self, image: str) -> Sequence[Case]:
         """The cases of one patient; none where no voxel has the target's labels.
