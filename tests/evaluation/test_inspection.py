@@ -382,6 +382,7 @@ def test_an_evaluation_s_findings_are_its_rows_and_its_pictures_their_maps(tmp_p
     assert [f.row["case"] for f in other.findings] == [r["case"] for r in results.select("box-0.5", "prompt")]
     assert other.digest.mean("dice") == pytest.approx(np.mean([f.measure("dice") for f in other.findings]))
     assert other.digest.agreement["method"] == "prompt"
+    assert other.length_unit == ("mm" if volume else "px")
     for found in other.findings:
         picture, case = other.picture(found), results.case(found.row)
         maps = results.maps(found.row, case.truth.shape)
@@ -438,6 +439,13 @@ def test_a_dataset_that_moved_is_read_from_its_new_place(tmp_path: Path):
     for place, sentence in (("other/data", "none of the images"), ("run", "run"), ("nowhere", "no folder")):
         with pytest.raises(InputError, match=sentence):
             before.relocated(tmp_path / place)
+
+
+def test_the_unit_of_cases_that_differ(tmp_path: Path):
+    results = build_results(tmp_path, cases=2)
+    rows = [dict(row) | {"unit": "mm" if row["image"] == "ellipse_00" else "px"} for row in results.rows]
+    write_results(tmp_path / "run", dict(results.document) | {"cases": rows})
+    assert open_evaluation(tmp_path / "run").length_unit == "mm or px"
 
 
 def test_a_damaged_evaluation_is_a_sentence(tmp_path: Path):

@@ -81,7 +81,9 @@ class StoredEvaluation:
     @property
     def length_unit(self) -> str:
         """Of distances; cases may differ."""
-        return "mm or px"
+        units = {finding.row.get("unit") for finding in self.findings}
+        (unit,) = units if len(units) == 1 else (None,)
+        return str(unit or "mm or px")
 
     @property
     def noun(self) -> str:

@@ -267,6 +267,7 @@ class InspectCoordinator(QObject):
         self, source: Source, notes: tuple[str, ...] = (), truth: Layer | None = None, *, anew: bool = False
     ) -> None:
         self.source = source
+        self.view.set_outlines(isinstance(source, StoredEvaluation))
         self.stage.set(source, truth)
         row = self.presenter.show(source, notes, anew=anew)
         if row is not None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 #: Of pixels that are falsely inside and falsely outside: told apart by the colour-blind, from the heatmaps too.
 FALSE_INSIDE, FALSE_OUTSIDE = "#ff2fa0", "#29b6f6"
 TRUTH_COLOUR, PREDICTION_COLOUR = "#3ddc97", "#ffd166"
+#: Of large errors in their heatmap, which is "inferno".
+ERROR_COLOUR = "#f98e09"
 
 
 #: Layers that are drawn as outlines.

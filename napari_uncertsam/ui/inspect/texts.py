@@ -26,6 +26,12 @@ INTERVAL_NOTE = (
     "95 % interval, by bootstrap. Slices of one volume resemble each other: their interval tells how much hangs on "
     "single slices, not how another volume would fare."
 )
+#: By what a finding is: what the intervals are over, where that is less than a reader expects.
+_WITHIN = {
+    "slice": " Intervals are over slices of one volume.",
+    "object slice": " Intervals are over slices of one volume.",
+    "object": " Intervals are over objects of one image.",
+}
 
 
 @dataclass(frozen=True)
@@ -84,11 +90,17 @@ def _measure_column(name: str, source: Source) -> Column:
     better = {"higher": " Higher is better.", "lower": " Lower is better.", "neither": ""}[measure.better]
     return Column(
         name,
-        _SHORT.get(name, measure.title),
+        _title_of(name, unit),
         f"{measure.help[:-1]}{f', in {unit}' if unit else ''}.{better}",
         lambda finding: finding.measure(name),
         lambda finding: number(finding.measure(name), decimals),
     )
+
+
+def _title_of(name: str, unit: str) -> str:
+    """Lengths with their unit."""
+    measure = MEASURES[name]
+    return _SHORT.get(name, measure.title) + (f" ({unit})" if measure.unit == "length" and unit else "")
 
 
 def _unit(name: str, source: Source) -> str:
@@ -115,8 +127,7 @@ def card_rows(source: Source | None, finding: Finding | None) -> list[CardRow]:
         decimals = 2 if measure.unit == "length" else 3
         value = None if finding is None else finding.measure(name)
         mean = None if digest is None else digest.mean(name)
-        title = _SHORT.get(name, measure.title) + (f" ({unit})" if unit in ("mm", "px") else "")
-        rows.append(CardRow(title, measure.help, *(number(v, decimals) for v in (value, mean))))
+        rows.append(CardRow(_title_of(name, unit), measure.help, *(number(v, decimals) for v in (value, mean))))
     return rows
 
 
@@ -134,7 +145,9 @@ def digest_text(source: Source) -> str:
     digest = source.digest
     if digest is None:
         return ""
-    return f"{_overlap_text(digest, len(source.findings), source.noun)}{_agreement_text(digest)}"
+    said = f"{_overlap_text(digest, len(source.findings), source.noun)}{_agreement_text(digest)}"
+    has_interval = digest.summary["measures"]["dice"]["low"] is not None
+    return said + (_WITHIN.get(source.noun, "") if has_interval else "")
 
 
 def _overlap_text(digest: Digest, findings: int, noun: str) -> str:

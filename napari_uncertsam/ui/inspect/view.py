@@ -26,7 +26,7 @@ from napari_uncertsam.evaluation.inspection.findings import Region
 from napari_uncertsam.evaluation.results import RESULTS
 from napari_uncertsam.ui.inspect.cards import FindingCard
 from napari_uncertsam.ui.inspect.controls import LayerPanel, OrderPanel, ResultsPanel
-from napari_uncertsam.ui.inspect.looks import FALSE_INSIDE, FALSE_OUTSIDE
+from napari_uncertsam.ui.inspect.looks import ERROR_COLOUR, FALSE_INSIDE, FALSE_OUTSIDE, PREDICTION_COLOUR, TRUTH_COLOUR
 from napari_uncertsam.ui.inspect.plot import Curves, ReliabilityPanel
 from napari_uncertsam.ui.inspect.table import FindingTable
 from napari_uncertsam.ui.inspect.texts import CardRow, Column
@@ -134,7 +134,10 @@ class InspectView(QWidget):
         layout.setSpacing(4)
         layout.addWidget(self.table, 1)
         layout.addWidget(foot)
-        layout.addWidget(_legend())
+        self._legends = _legend(_ERRORS), _legend(_OUTLINES)
+        for legend in self._legends:
+            layout.addWidget(legend)
+        self.set_outlines(False)
         return holder
 
     def _details(self) -> QWidget:
@@ -165,6 +168,10 @@ class InspectView(QWidget):
         """Whether the layers have changed since, and how; empty when not."""
         self._stale.setVisible(bool(reason))
         self._stale.setToolTip(reason)
+
+    def set_outlines(self, shown: bool) -> None:
+        """Whether truth and prediction are drawn by the widget, and are to be told apart."""
+        self._legends[1].setVisible(shown)
 
     def set_filter(self, chosen: Filter) -> None:
         """Show only some lines."""
@@ -254,15 +261,26 @@ def _fit_to_page(tabs: QTabWidget) -> None:
     fit(tabs.currentIndex())
 
 
-def _legend() -> QWidget:
-    """What the colours of the wrong pixels mean."""
+#: Colour, whether it is filled rather than an outline, and what it means.
+_ERRORS = (
+    (FALSE_INSIDE, True, "falsely inside"),
+    (FALSE_OUTSIDE, True, "falsely outside"),
+    (ERROR_COLOUR, True, "error, bright is large"),
+)
+_OUTLINES = ((TRUTH_COLOUR, False, "outline of the truth"), (PREDICTION_COLOUR, False, "of the prediction"))
+
+
+def _legend(entries: Sequence[tuple[str, bool, str]]) -> QWidget:
+    """What the colours on the canvas mean."""
     parts: list[QWidget] = []
-    for colour, text in ((FALSE_INSIDE, "falsely inside"), (FALSE_OUTSIDE, "falsely outside")):
+    for colour, filled, text in entries:
         icon, label = QLabel(), QLabel(text)
-        icon.setPixmap(swatch(colour, round_=True).pixmap(12, 12))
+        icon.setPixmap(swatch(colour, round_=filled).pixmap(12, 12))
         parts += [icon, label]
     legend = row(*parts, (QWidget(), 1))
-    legend.setToolTip("Colours of the layer 'wrong'; the layer 'error' is |P \N{MINUS SIGN} M|, dark 0 to bright 1")
+    legend.setToolTip(
+        "Layers 'wrong', 'error' (|P \N{MINUS SIGN} M|, dark 0 to bright 1), 'ground truth' and 'prediction'"
+    )
     return legend
 
 

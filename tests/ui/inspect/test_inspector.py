@@ -10,7 +10,7 @@ import pytest
 from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from qtpy.QtGui import QDropEvent
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QDockWidget
+from qtpy.QtWidgets import QApplication, QDockWidget, QLabel
 
 from napari_uncertsam.evaluation.metrics import MEASURES, measure_case
 from napari_uncertsam.ui.inspect.keys import KEYS
@@ -21,14 +21,20 @@ from tests.ui.inspect.conftest import fill
 from tests.ui.inspect.scenes import SCALE, button, choose, click_head, click_row, column, press_key, titles
 
 
+def legend(view) -> str:
+    """The words below the table."""
+    texts = [label.text() for part in view._legends if not part.isHidden() for label in part.findChildren(QLabel)]
+    return " ".join(text for text in texts if text)
+
+
 def test_from_layers_to_the_worst_slice(make_napari_viewer, inspect, made):
     opened = inspect(fill(make_napari_viewer(), made, scale=SCALE))
     viewer, view = opened.viewer, opened.view
     opened.compare()
     # Slices on which truth or prediction has the object, the worst first, with the measures of that slice.
     assert column(view, "Slice") == ["7", "6", "5", "4", "3", "2"]
-    assert titles(view)[:4] == ["Slice", "Dice", "HD95", "NSD"]
-    for index, shown, hd95 in zip(column(view, "Slice"), column(view, "Dice"), column(view, "HD95"), strict=True):
+    assert titles(view)[:4] == ["Slice", "Dice", "HD95 (mm)", "NSD"]
+    for index, shown, hd95 in zip(column(view, "Slice"), column(view, "Dice"), column(view, "HD95 (mm)"), strict=True):
         k = int(index)
         p = made.probability[k]
         expected = measure_case(made.prediction[k], p, binary_entropy(p), made.truth[k], spacing=SCALE[1:]).values
@@ -68,6 +74,10 @@ def test_from_layers_to_the_worst_slice(make_napari_viewer, inspect, made):
     text = view.card.text()
     assert "scan, slice 6, object 1" in text
     assert "6 slices: mean Dice" in text
+    assert "Intervals are over slices of one volume." in text
+    assert "falsely inside" in legend(view)
+    assert "error" in legend(view)
+    assert "outline" not in legend(view)
     assert f"Dice {made.dice(6):.3f}" in text
 
 
@@ -125,11 +135,11 @@ def test_heads_sort_and_what_is_undefined_comes_last_either_way(make_napari_view
     view = opened.view
     opened.compare()
     dash = "\N{EN DASH}"
-    assert column(view, "HD95")[0] == dash
-    click_head(view, "HD95")
-    first = column(view, "HD95")
-    click_head(view, "HD95")
-    second = column(view, "HD95")
+    assert column(view, "HD95 (px)")[0] == dash
+    click_head(view, "HD95 (px)")
+    first = column(view, "HD95 (px)")
+    click_head(view, "HD95 (px)")
+    second = column(view, "HD95 (px)")
     for order in (first, second):
         assert order[-1] == dash
         values = [float(text) for text in order[:-1]]
@@ -252,7 +262,7 @@ def test_columns_copy_and_export(make_napari_viewer, inspect, made, tmp_path: Pa
     view.order._actions["iou"].trigger()
     view.order._actions["hd95"].trigger()
     assert "IoU" in titles(view)
-    assert "HD95" not in titles(view)
+    assert "HD95 (px)" not in titles(view)
     choose(view, "Filter by", "IoU")
     button(view, "Copy").click()
     lines = QApplication.clipboard().text().splitlines()
@@ -338,6 +348,9 @@ def test_an_evaluation_s_folder(inspect, tmp_path: Path, monkeypatch, volume):
     truth = results.case(opened.chosen.row).truth
     np.testing.assert_array_equal(opened.layer("ground truth").data != 0, truth)
     assert "6 cases: mean Dice" in view.card.text()
+    assert "Intervals are over" not in view.card.text()
+    assert f"HD95 ({'mm' if volume else 'px'})" in titles(view)
+    assert "outline of the truth of the prediction" in legend(view)
 
 
 def test_a_dropped_folder_is_opened_and_anything_else_is_left_to_napari(inspect_model, tmp_path: Path):

@@ -118,6 +118,7 @@ def test_two_dimensional_objects_a_colour_image_and_whole_numbers_in_floats(insp
     opened.compare()
     assert sorted(column(opened.view, "Object")) == ["2", "7"]
     assert "2 objects: mean Dice" in opened.view.card.text()
+    assert "Intervals are over objects of one image." in opened.view.card.text()
     assert "calibration and rho |P-M| cannot be told" in opened.view.card.text()
     click_row(opened.view, column(opened.view, "Object").index("7"))
     opened.settle()
@@ -190,10 +191,10 @@ def test_going_to_a_line_under_any_transform(inspect_model, made, placed):
 def test_distances_are_millimetres_whatever_the_unit(inspect_model, made):
     opened = inspect_model(fill(ViewerModel(), made, scale=(3, 0.5, 2)))
     opened.compare()
-    millimetres = dict(zip(column(opened.view, "Slice"), column(opened.view, "HD95"), strict=True))
+    millimetres = dict(zip(column(opened.view, "Slice"), column(opened.view, "HD95 (mm)"), strict=True))
     other = inspect_model(fill(ViewerModel(), made, scale=(3000, 500, 2000), units="um"))
     other.compare()
-    assert dict(zip(column(other.view, "Slice"), column(other.view, "HD95"), strict=True)) == millimetres
+    assert dict(zip(column(other.view, "Slice"), column(other.view, "HD95 (mm)"), strict=True)) == millimetres
     assert "HD95 (mm)" in other.view.card.text()
     pixels = inspect_model(fill(ViewerModel(), made))
     pixels.compare()
