@@ -89,12 +89,7 @@ def prepare_folder(
     InputError
         If the folder holds an evaluation of something else, other files, or cannot be made.
     """
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file; give --out the name of a folder.")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"The folder {out} could not be made: {error.strerror or error}.") from error
+    _make(out)
     ours = (out / RUN).is_file()
     if not ours and any(path.name != LOCK for path in out.iterdir()):
         raise InputError(f"The folder {out} holds other files already; choose another --out.")
@@ -106,6 +101,15 @@ def prepare_folder(
     else:
         write_json(out / RUN, run, overwrite=True)
     return ProgressFile(out / PROGRESS)
+
+
+def _make(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; give --out the name of a folder.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"The folder {out} could not be made: {error.strerror or error}.") from error
 
 
 def clear_folder(out: Path, files: Sequence[str] = (RESULTS, TABLE, REPORT)) -> None:
@@ -127,12 +131,7 @@ def alone_in(out: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file; give --out the name of a folder.")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"The folder {out} could not be made: {error.strerror or error}.") from error
+    _make(out)
     lock = FileLock(out / LOCK, timeout=0)
     try:
         lock.acquire()
