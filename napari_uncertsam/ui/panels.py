@@ -256,3 +256,27 @@ class StatusLine(QWidget):
     def _on_action(self) -> None:
         self._action.hide()
         self.acted.emit()
+
+
+class StatusView(QWidget):
+    """A view with a status line, to which the sentences and the progress of both widgets go."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._status = StatusLine()
+
+    def set_message(self, text: str, *, error: bool = False, action: str = "") -> None:
+        """Say a sentence, with a button that answers it or without."""
+        self._status.set_message(text, error=error, action=action)
+
+    def message(self) -> str:
+        """The sentence that is shown."""
+        return self._status.message()
+
+    def set_busy(self, busy: bool) -> None:
+        """Whether something is being computed or read."""
+        self._status.set_busy(busy)
+
+    def set_progress(self, text: str, fraction: float) -> None:
+        """What is being done, and how much of it in [0, 1]; below 0 where that is not known."""
+        self._status.set_progress(text, fraction)

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_uncertsam.ui.panels import ResultCard, StatusLine, SuggestionList
+from napari_uncertsam.ui.panels import ResultCard, StatusView, SuggestionList
 from napari_uncertsam.ui.parts import button, combo_box, fill, heading, key_help, line, row, swatch
 from napari_uncertsam.ui.styles import BOX_COLOUR, NEGATIVE_COLOUR, POSITIVE_COLOUR
 from napari_uncertsam.ui.texts import ResultText, SuggestionRow
@@ -32,7 +32,7 @@ _MODES = (
 )
 
 
-class RefineView(QWidget):
+class RefineView(StatusView):
     """The controls; every `..._requested` signal is something the user wants."""
 
     image_requested = Signal(int)
@@ -80,7 +80,6 @@ class RefineView(QWidget):
         area.setFrameShape(QFrame.Shape.NoFrame)
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         area.setWidget(content)
-        self._status = StatusLine()
         self._status.cancelled.connect(self.cancel_requested)
         self._status.acted.connect(self.action_requested)
         layout = QVBoxLayout(self)
@@ -249,22 +248,6 @@ class RefineView(QWidget):
         """Which of the actions make sense now."""
         self._refine.setEnabled(refine)
         self._save.setEnabled(save)
-
-    def set_message(self, text: str, *, error: bool = False, action: str = "") -> None:
-        """Say a sentence, with a button that answers it or without."""
-        self._status.set_message(text, error=error, action=action)
-
-    def message(self) -> str:
-        """The sentence that is shown."""
-        return self._status.message()
-
-    def set_busy(self, busy: bool) -> None:
-        """Whether something is being computed."""
-        self._status.set_busy(busy)
-
-    def set_progress(self, text: str, fraction: float) -> None:
-        """What is being computed, and how much of it in [0, 1]; below 0 where that is not known."""
-        self._status.set_progress(text, fraction)
 
     # -- questions -----------------------------------------------------------------------------------------------
 

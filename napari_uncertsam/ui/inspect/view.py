@@ -30,13 +30,13 @@ from napari_uncertsam.ui.inspect.looks import ERROR_COLOUR, FALSE_INSIDE, FALSE_
 from napari_uncertsam.ui.inspect.plot import Curves, ReliabilityPanel
 from napari_uncertsam.ui.inspect.table import FindingTable
 from napari_uncertsam.ui.inspect.texts import CardRow, Column
-from napari_uncertsam.ui.panels import StatusLine
+from napari_uncertsam.ui.panels import StatusView
 from napari_uncertsam.ui.parts import button, key_help, line, row, swatch
 
 _STALE_COLOUR = "#ffb347"
 
 
-class InspectView(QWidget):
+class InspectView(StatusView):
     """The controls; every `..._requested` signal is something the user wants."""
 
     layer_requested = Signal(str, int)
@@ -77,7 +77,6 @@ class InspectView(QWidget):
         area.setFrameShape(QFrame.Shape.NoFrame)
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         area.setWidget(content)
-        self._status = StatusLine()
         self._status.cancelled.connect(self.cancel_requested)
         self._status.acted.connect(self.action_requested)
         layout = QVBoxLayout(self)
@@ -193,22 +192,6 @@ class InspectView(QWidget):
     def zooms(self) -> bool:
         """Whether going to a line zooms to its object."""
         return bool(self._zoom.isChecked())
-
-    def set_message(self, text: str, *, error: bool = False, action: str = "") -> None:
-        """Say a sentence, with a button that answers it or without."""
-        self._status.set_message(text, error=error, action=action)
-
-    def message(self) -> str:
-        """The sentence that is shown."""
-        return self._status.message()
-
-    def set_busy(self, busy: bool) -> None:
-        """Whether something is being computed or read."""
-        self._status.set_busy(busy)
-
-    def set_progress(self, text: str, fraction: float) -> None:
-        """What is being done, and how much of it in [0, 1]; below 0 where that is not known."""
-        self._status.set_progress(text, fraction)
 
     # -- questions -----------------------------------------------------------------------------------------------
 
