@@ -6,24 +6,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_uncertsam.estimators.base import Belief
+from napari_uncertsam.estimators.measures import UNCERTAINTY_MEASURES, Measure, uncertainty_of
 from napari_uncertsam.prediction import Maps, Settings
 from napari_uncertsam.prompts import Box, Prompts, Suggestion
 from napari_uncertsam.suggestions.ugpa import box_means, suggest_points, uncertain_box
-from napari_uncertsam.uncertainty import LN2, sigmoid
+from napari_uncertsam.uncertainty import sigmoid
 from napari_uncertsam.view import View
 
 #: Distance between suggested points as a share of the diagonal of the object's box: three on a side look spread out.
 SPREAD = 0.1
 
 
-def maps_on_slice(belief: Belief, view: View, shape: tuple[int, int]) -> Maps:
+def maps_on_slice(belief: Belief, view: View, shape: tuple[int, int], measure: Measure = "entropy") -> Maps:
     """A belief's maps on the pixels of a slice of the given shape; in place where it can be, for views may be huge."""
     logits = view.local_map(belief.logits(), *shape)
     mask = logits > 0
     probability = sigmoid(logits).astype(np.float32, copy=False)
     del logits
-    uncertainty = view.local_map(belief.entropy(), *shape)
-    np.clip(uncertainty, 0, LN2, out=uncertainty)
+    uncertainty = view.local_map(uncertainty_of(belief, measure), *shape)
+    np.clip(uncertainty, 0, UNCERTAINTY_MEASURES[measure].largest, out=uncertainty)
     return Maps(shape, *view.inside(*shape), mask, probability, uncertainty)
 
 

@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 
 from napari_uncertsam.engine import Decoded, Embedding, Engine, memory_errors
 from napari_uncertsam.errors import Cancelled, InputError
-from napari_uncertsam.estimators import make_estimator
-from napari_uncertsam.estimators.base import Belief
+from napari_uncertsam.estimators.base import Belief, Estimator
+from napari_uncertsam.estimators.measures import Measure
 from napari_uncertsam.measure import areas, maps_on_slice, region_of_interest, suggestions_on_slice
 from napari_uncertsam.prediction import Maps, Prediction, RefinedPrediction, Request, Settings
 from napari_uncertsam.prompts import Box, Prompts
+from napari_uncertsam.refinement.methods import make_method
 from napari_uncertsam.refinement.rounds import refine as refine_rounds
 from napari_uncertsam.view import LARGEST_SIDE, View
 from napari_uncertsam.volume import Volume
@@ -107,6 +108,18 @@ class Pipeline:
     def __init__(self, engine: Engine, cache_bytes: int = CACHE_BYTES) -> None:
         self.engine = engine
         self.cache = EmbeddingCache(cache_bytes)
+        self._methods: dict[str, Estimator] = {}
+
+    def method(self, name: str) -> Estimator:
+        """The method of that name, made once: it may have read a fitted part."""
+        if name not in self._methods:
+            self._methods[name] = make_method(name)
+        return self._methods[name]
+
+    def measure_of(self, settings: Settings) -> Measure:
+        """What the uncertainty map shows: the measure asked for if the method has it, else the method's own."""
+        own = self.method(settings.method).measures
+        return settings.measure if settings.measure is not None and settings.measure in own else own[0]
 
     def predict(
         self,
@@ -174,7 +187,7 @@ class Pipeline:
             embedding,
             view.prompts_to_view(given, self.engine.resolution),
             prediction.belief,
-            make_estimator(settings.method),
+            self.method(settings.method),
             np.random.default_rng([settings.seed, 1]),
             settings.ugpa,
             rounds=settings.rounds,
@@ -222,9 +235,8 @@ class Pipeline:
     def _estimate(self, run: _Run, view: View, prompts: Prompts) -> Belief:
         embedding, start = self._embed(run, view), time.perf_counter()
         rng = np.random.default_rng([run.request.settings.seed, 0])
-        estimator = make_estimator(run.request.settings.method)
         local = view.prompts_to_view(prompts, self.engine.resolution)
-        belief = estimator.estimate(self.engine, embedding, local, rng)
+        belief = self.method(run.request.settings.method).estimate(self.engine, embedding, local, rng)
         run.timed("decode", start)
         run.stop_if_cancelled()
         return belief
@@ -291,7 +303,7 @@ class Pipeline:
         measure = time.perf_counter()
         run.progress("measuring", 0.9)
         with memory_errors(f"map the {view.height} x {view.width} pixels around the object"):
-            maps = maps_on_slice(belief, view, run.shape)
+            maps = maps_on_slice(belief, view, run.shape, self.measure_of(run.request.settings))
         area, interval = areas(belief, view, maps)
         suggestions = suggestions_on_slice(belief, view, prompts, run.request.settings, run.shape)
         mean = float(maps.local_uncertainty[region_of_interest(maps, prompts)].mean(dtype=np.float64))
@@ -303,7 +315,9 @@ class Pipeline:
 
     def record(self, request: Request) -> dict[str, Any]:
         """What a reader needs to reproduce a result: model, hash, device, seed, versions."""
-        return self.record_of_model() | {"method": request.settings.method, "seed": request.settings.seed}
+        settings = request.settings
+        chosen = {"method": settings.method, "measure": self.measure_of(settings), "seed": settings.seed}
+        return self.record_of_model() | chosen
 
     def record_of_model(self) -> dict[str, Any]:
         """What is the same for every result of this pipeline: model, hash, device, versions."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from napari_uncertsam.errors import InputError
 from napari_uncertsam.estimators.base import Belief
+from napari_uncertsam.estimators.measures import Measure
 from napari_uncertsam.prompts import Prompts, Suggestion
 from napari_uncertsam.refinement.rounds import RECOMMENDED, Round, UgpaSettings
 from napari_uncertsam.view import View
@@ -26,7 +27,9 @@ class Settings:
     model : str
         Name of the model; the pipeline's engine must be that model.
     method : str
-        Name of an estimator, see `napari_uncertsam.estimators.ESTIMATORS`.
+        See `napari_uncertsam.refinement.methods.METHODS`.
+    measure : Measure, optional
+        Which number of the belief the uncertainty map shows; None for the method's own.
     zoom : bool
         Embed a crop around the prompt (default) or the whole slice.
     n_suggestions : int
@@ -46,6 +49,7 @@ class Settings:
 
     model: str = "bundled"
     method: str = "prompt"
+    measure: Measure | None = None
     zoom: bool = True
     n_suggestions: int = 5
     seed: int = 0
@@ -100,7 +104,9 @@ class Maps:
         Where the local arrays lie in it.
     local_mask : (h, w) bool
     local_probability : (h, w) float32 in [0, 1]
-    local_uncertainty : (h, w) float32 in [0, ln 2], nats
+    local_uncertainty : (h, w) float32
+        Of the measure that was asked for: entropy and mutual information in [0, ln 2] nats, standard deviation in
+        [0, 0.5].
     """
 
     shape: tuple[int, int]
@@ -127,7 +133,7 @@ class Maps:
 
     @property
     def uncertainty(self) -> NDArray[np.float32]:
-        """(H, W) float32 in nats, a new array."""
+        """(H, W) float32, a new array."""
         return self._full(self.local_uncertainty)
 
 
@@ -146,7 +152,7 @@ class Prediction:
     suggestions : tuple of Suggestion
         In slice coordinates, most uncertain first; a box at most once, last.
     mean_uncertainty : float
-        Nats, over the region of interest (the object, its prompts, and a margin).
+        Of the uncertainty map, over the region of interest (the object, its prompts, and a margin).
     area_px : float
         Area of the mask in slice pixels.
     area_interval : (float, float)

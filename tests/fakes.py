@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch.nn import functional as F
 
-from napari_uncertsam.engine import Decoded, Embedding
+from napari_uncertsam.engine import Decoded, DenseTransform, Embedding
 from napari_uncertsam.errors import EngineError, InputError
 from napari_uncertsam.prompts import Box, Point, Prompts
 
-TOKENS, CHANNELS, HIDDEN = 4, 8, 12
+TOKENS, CHANNELS, HIDDEN, SOURCE = 4, 8, 12, 12
 #: Logits of the other mask tokens, relative to token 0.
 OFFSETS = (0.0, 1.5, 0.0, -1.5)
 
@@ -70,20 +70,26 @@ class FakeEngine:
                 raise InputError(f"The model embeds (H, W, 3) uint8 images, not {image.dtype} of shape {image.shape}.")
             grey = torch.as_tensor(image.mean(2, dtype=np.float32) / 255)[None, None]
             cells = F.interpolate(grey, self.grid, mode="bilinear", align_corners=False, antialias=True)
-            return Embedding((cells,), (image.shape[0], image.shape[1]))
+            return Embedding((cells,), (image.shape[0], image.shape[1]), image)
 
-    def decode(self, embedding: Embedding, prompts: Sequence[Prompts]) -> Decoded:
+    def decode(
+        self, embedding: Embedding, prompts: Sequence[Prompts], *, dense: DenseTransform | None = None
+    ) -> Decoded:
+        """As without a model: `dense` sees zeros of the right shape, and its mean is added to every logit."""
         with self._call("decode"):
             self.decode_calls += 1
             if not prompts or any(p.box is None and not p.points and p.mask is None for p in prompts):
                 raise InputError("There is nothing to segment from: draw a box or click a point inside the object.")
             self.decoded.append(tuple(prompts))
             rows = [self._tokens(embedding, p) for p in prompts]
-        logits, hidden, features = (torch.as_tensor(np.stack(c), dtype=torch.float32) for c in zip(*rows, strict=True))
-        token = torch.zeros(len(rows), dtype=torch.int64)
-        iou = _expected_iou(logits)
-        score = logits[:, 0].amax((1, 2))
-        return Decoded(logits[:, 0], token, hidden[:, 0], features, iou[:, 0], score, logits, hidden, iou)
+        columns = [torch.as_tensor(np.stack(c), dtype=torch.float32) for c in zip(*rows, strict=True)]
+        logits, hidden, features, source = columns
+        if dense is not None:
+            changed = dense(torch.zeros(len(rows), SOURCE, *source.shape[-2:]))
+            logits = logits + changed.mean((1, 2, 3))[:, None, None, None]
+        token, iou = torch.zeros(len(rows), dtype=torch.int64), _expected_iou(logits)
+        chosen = (logits[:, 0], token, hidden[:, 0], features, iou[:, 0], logits[:, 0].amax((1, 2)))
+        return Decoded(*chosen, logits, hidden, iou, hidden, source)
 
     @contextmanager
     def _call(self, kind: str) -> Iterator[None]:
@@ -110,7 +116,9 @@ class FakeEngine:
         rows, columns = np.mgrid[: grey.shape[0], : grey.shape[1]] / grey.shape[0]
         waves = np.stack([np.sin((k + 1) * rows) * np.cos(k * columns) + grey for k in range(CHANNELS)])
         null = np.eye(CHANNELS) - inverse @ heads
-        return masks, hidden, np.einsum("kt,thw->khw", inverse, masks) + np.einsum("kj,jhw->khw", null, waves)
+        features = np.einsum("kt,thw->khw", inverse, masks) + np.einsum("kj,jhw->khw", null, waves)
+        small = features.reshape(CHANNELS, grey.shape[0] // 4, 4, grey.shape[1] // 4, 4).mean((2, 4))
+        return masks, hidden, features, np.concatenate([small, small[: SOURCE - CHANNELS]])
 
     def _logits(self, grey: NDArray[np.float64], shape: tuple[int, int], prompts: Prompts) -> NDArray[np.float64]:
         memory = 0.0

@@ -4,6 +4,16 @@ A model is named as in the table :data:`CHECKPOINTS`, or given as the path of a 
 """
 
 from napari_uncertsam.checkpoints.files import file_sha256, load_state_dict
+from napari_uncertsam.checkpoints.parts import (
+    KINDS,
+    Part,
+    find_part,
+    install_part,
+    missing_part,
+    read_part,
+    require_part,
+    write_part,
+)
 from napari_uncertsam.checkpoints.table import (
     CACHE_VARIABLE,
     CHECKPOINTS,
@@ -22,8 +32,10 @@ from napari_uncertsam.checkpoints.transfer import Progress, download
 __all__ = [
     "CACHE_VARIABLE",
     "CHECKPOINTS",
+    "KINDS",
     "Checkpoint",
     "ModelRow",
+    "Part",
     "Progress",
     "ResolvedCheckpoint",
     "Status",
@@ -31,8 +43,14 @@ __all__ = [
     "cached",
     "download",
     "file_sha256",
+    "find_part",
+    "install_part",
     "list_models",
     "load_state_dict",
+    "missing_part",
+    "read_part",
+    "require_part",
     "resolve",
     "verify",
+    "write_part",
 ]

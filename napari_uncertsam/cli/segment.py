@@ -88,9 +88,9 @@ def segment(
     prompts = _prompts(box, _points(point or (), "--point"), _points(negative or (), "--negative"))
     _check_folder(out, overwrite)
     from napari_uncertsam import io
-    from napari_uncertsam.estimators import make_estimator
+    from napari_uncertsam.refinement.methods import make_method
 
-    make_estimator(method)  # a wrong name is told before the minutes of loading and computing
+    make_method(method)  # a wrong name is told before the minutes of loading and computing
     chosen = parse_window(window)
     volume = io.read(image)
     index = choose_slice(volume, plane, slice_index)

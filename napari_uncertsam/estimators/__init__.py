@@ -1,17 +1,17 @@
 """Estimators: one uncertainty method per file, all giving a :class:`~napari_uncertsam.estimators.base.Belief`.
 
 To add one: write ``estimators/NAME.py`` with a class that has `name`, `title`, `answers` and `estimate`, and add a line
-to :data:`ESTIMATORS`. Every name in the table is available in the widget and on the command line.
+to :data:`ESTIMATORS`. Every name in the table is available in the widget and on the command line
+(:mod:`napari_uncertsam.refinement.methods`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from napari_uncertsam.errors import InputError
 from napari_uncertsam.estimators.base import Belief, EnsembleBelief, Estimator, PointBelief
 
-__all__ = ["ESTIMATORS", "Belief", "EnsembleBelief", "Estimator", "PointBelief", "make_estimator"]
+__all__ = ["ESTIMATORS", "Belief", "EnsembleBelief", "Estimator", "PointBelief"]
 
 
 def _entropy() -> Estimator:
@@ -28,22 +28,3 @@ def _prompt() -> Estimator:
 
 #: Name to factory. Modules are imported when their method is made.
 ESTIMATORS: dict[str, Callable[[], Estimator]] = {"entropy": _entropy, "prompt": _prompt}
-
-
-def make_estimator(name: str) -> Estimator:
-    """The estimator of that name, with its recommended settings.
-
-    Raises
-    ------
-    InputError
-        If there is none of that name.
-
-    Examples
-    --------
-    >>> make_estimator("prompt").title
-    'Prompt perturbation'
-    """
-    try:
-        return ESTIMATORS[name]()
-    except KeyError:
-        raise InputError(f"There is no method {name!r}; choose one of {', '.join(ESTIMATORS)}.") from None

@@ -18,6 +18,7 @@ from napari_uncertsam.uncertainty import standard_deviation as _standard_deviati
 
 if TYPE_CHECKING:
     from napari_uncertsam.engine import Decoded, Embedding, Engine
+    from napari_uncertsam.estimators.measures import Measure
     from napari_uncertsam.prompts import Prompts
 
 Map = NDArray[np.float32]
@@ -77,6 +78,14 @@ class Estimator(Protocol):
     @property
     def answers(self) -> str:
         """One sentence: which question its uncertainty answers."""
+
+    @property
+    def needs(self) -> str | None:
+        """Kind of the fitted part it needs, see `napari_uncertsam.checkpoints.KINDS`; None for none."""
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """Measures that say something about its beliefs; the first is shown unless the user chooses another."""
 
     def estimate(self, engine: Engine, embedding: Embedding, prompts: Prompts, rng: np.random.Generator) -> Belief:
         """Belief for prompts in pixel coordinates of the embedded view."""

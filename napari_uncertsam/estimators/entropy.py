@@ -11,6 +11,7 @@ from napari_uncertsam.estimators.base import PointBelief, decoded_iou, decoded_l
 
 if TYPE_CHECKING:
     from napari_uncertsam.engine import Embedding, Engine
+    from napari_uncertsam.estimators.measures import Measure
     from napari_uncertsam.prompts import Prompts
 
 
@@ -21,6 +22,8 @@ class Entropy:
     name: ClassVar[str] = "entropy"
     title: ClassVar[str] = "Entropy of the prediction"
     answers: ClassVar[str] = "Where is the model's single answer neither a clear yes nor a clear no?"
+    needs: ClassVar[str | None] = None
+    measures: ClassVar[tuple[Measure, ...]] = ("entropy",)
 
     def estimate(self, engine: Engine, embedding: Embedding, prompts: Prompts, rng: np.random.Generator) -> PointBelief:
         """Belief of the one mask that the prompts give; `rng` is not used.

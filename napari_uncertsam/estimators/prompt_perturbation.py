@@ -20,6 +20,7 @@ from napari_uncertsam.prompts import Box, Point
 
 if TYPE_CHECKING:
     from napari_uncertsam.engine import Embedding, Engine
+    from napari_uncertsam.estimators.measures import Measure
     from napari_uncertsam.prompts import Prompts
 
 Rule = Literal["ugmp", "uncertsam"]
@@ -147,6 +148,8 @@ class PromptPerturbation:
     name: ClassVar[str] = "prompt"
     title: ClassVar[str] = "Prompt perturbation"
     answers: ClassVar[str] = "What would change if you had drawn the box, or clicked, slightly differently?"
+    needs: ClassVar[str | None] = None
+    measures: ClassVar[tuple[Measure, ...]] = ("entropy", "mutual-information", "std")
 
     rule: Rule = "uncertsam"
     n: int = 10

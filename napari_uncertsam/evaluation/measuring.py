@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_uncertsam.estimators.base import Belief
+from napari_uncertsam.estimators.measures import Measure, uncertainty_of
 from napari_uncertsam.evaluation.cases import Case
 from napari_uncertsam.evaluation.metrics import Curves, measure_case
 from napari_uncertsam.evaluation.predicting import Outcome
@@ -83,8 +84,8 @@ def curves_to_dict(curves: Curves) -> dict[str, Any]:
     }
 
 
-def stored_maps(belief: Belief) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+def stored_maps(belief: Belief, measure: Measure) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     """What has to be kept of a belief to draw its maps again: logits, and an uncertainty that is not their entropy."""
-    logits, entropy = belief.logits(), belief.entropy()
-    same = np.allclose(entropy, binary_entropy(sigmoid(logits)), rtol=0, atol=1e-6)
-    return logits, None if same else entropy
+    logits, shown = belief.logits(), uncertainty_of(belief, measure)
+    same = np.allclose(shown, binary_entropy(sigmoid(logits)), rtol=0, atol=1e-6)
+    return logits, None if same else shown

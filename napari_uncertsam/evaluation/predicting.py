@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_uncertsam.estimators.base import Belief, EnsembleBelief
+from napari_uncertsam.estimators.measures import Measure
 from napari_uncertsam.evaluation.cases import Case
 from napari_uncertsam.measure import maps_on_slice
 from napari_uncertsam.pipeline import Pipeline
@@ -29,6 +30,8 @@ class Outcome:
         What the model saw.
     maps : Maps
         On the slice.
+    measure : Measure
+        What the uncertainty map shows.
     seconds : mapping
         "embed", "decode", "measure", "total", added up over the prompts.
     """
@@ -36,6 +39,7 @@ class Outcome:
     belief: Belief
     view: View
     maps: Maps
+    measure: Measure
     seconds: Mapping[str, float]
 
 
@@ -60,14 +64,15 @@ def predict_case(pipeline: Pipeline, case: Case, prompts: Sequence[Prompts], set
     """
     shared = _shared_view(case, prompts) if len(prompts) > 1 and settings.zoom else None
     found = [pipeline.predict(case.volume, _request(case, given, settings, shared)) for given in prompts]
+    measure = pipeline.measure_of(settings)
     if len(found) == 1:
         [prediction] = found
-        return Outcome(prediction.belief, prediction.view, prediction.maps, prediction.seconds)
+        return Outcome(prediction.belief, prediction.view, prediction.maps, measure, prediction.seconds)
     belief = EnsembleBelief(np.stack([p.belief.logits() for p in found]))
     view = found[0].view
-    maps = maps_on_slice(belief, view, case.truth.shape)
+    maps = maps_on_slice(belief, view, case.truth.shape, measure)
     seconds = {name: sum(p.seconds[name] for p in found) for name in found[0].seconds}
-    return Outcome(belief, view, maps, seconds)
+    return Outcome(belief, view, maps, measure, seconds)
 
 
 def _request(case: Case, prompts: Prompts, settings: Settings, view: View | None) -> Request:

@@ -24,7 +24,6 @@ import numpy as np
 from napari_uncertsam.errors import InputError
 from napari_uncertsam.evaluation.cases import Case, Dataset
 from napari_uncertsam.prediction import Maps
-from napari_uncertsam.uncertainty import LN2
 from napari_uncertsam.view import View
 from napari_uncertsam.volume import Window
 
@@ -227,4 +226,4 @@ def read_maps(folder: Path, row: Row, shape: tuple[int, int]) -> Maps:
     maps = maps_on_slice(PointBelief(logits), view, shape)
     if uncertainty is None:
         return maps
-    return replace(maps, local_uncertainty=view.local_map(uncertainty, *shape).clip(0, LN2))
+    return replace(maps, local_uncertainty=view.local_map(uncertainty, *shape).clip(0, None))

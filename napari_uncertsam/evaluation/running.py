@@ -167,7 +167,7 @@ class _Page:
         stored = None
         if self._settings.maps:
             stored = [self._archive, len(self._maps)]
-            self._maps.append(stored_maps(outcome.belief))
+            self._maps.append(stored_maps(outcome.belief, outcome.measure))
         self._rows.append(row | {"stored": stored})
 
     def finish(self) -> None:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from napari_uncertsam.errors import InputError
-from napari_uncertsam.estimators import make_estimator
 from napari_uncertsam.evaluation.cases import Case
 from napari_uncertsam.evaluation.metrics.table import TOLERANCE
 from napari_uncertsam.evaluation.simulate import PromptSpec, parse_prompt
 from napari_uncertsam.evaluation.simulate.policies import find_policy
 from napari_uncertsam.prediction import Settings
+from napari_uncertsam.refinement.methods import parse_method
 from napari_uncertsam.volume import Window
 
 
@@ -23,7 +23,7 @@ class EvaluationSettings:
     Parameters
     ----------
     methods : tuple of str
-        Names of estimators.
+        Names of methods, each with a measure behind a colon if it is not the method's own: "prompt:mi".
     prompts : tuple of PromptSpec
     model : str
         Name of the model that the pipeline runs.
@@ -81,7 +81,7 @@ class EvaluationSettings:
                 "An annotator goes on from one prediction, but every prompt averages several; add one such as gt-box."
             )
         for method in self.methods:
-            make_estimator(method)
+            parse_method(method)
         for annotator in self.annotators:
             find_policy(annotator)
         if self.seed < 0 or self.clicks < 0:
@@ -97,7 +97,8 @@ class EvaluationSettings:
         """Settings of the pipeline for one method; without suggestions, which cost time, unless somebody answers."""
         usual = Settings()
         count = usual.n_suggestions if suggestions else 0
-        return Settings(self.model, method, self.zoom, count, self.seed)
+        name, measure = parse_method(method)
+        return Settings(self.model, name, measure, self.zoom, count, self.seed)
 
     def seen(self, case: Case) -> Case:
         """A case through the window of these settings, unless its dataset has one of its own."""

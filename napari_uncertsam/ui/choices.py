@@ -11,8 +11,8 @@ from qtpy.QtCore import QObject, QTimer
 
 from napari_uncertsam.checkpoints import list_models
 from napari_uncertsam.errors import UncertSamError
-from napari_uncertsam.estimators import ESTIMATORS, make_estimator
 from napari_uncertsam.prediction import Settings
+from napari_uncertsam.refinement.methods import METHODS, make_method
 from napari_uncertsam.ui.jobs import Jobs
 from napari_uncertsam.ui.target import AS_DISPLAYED, Target
 from napari_uncertsam.ui.texts import model_text, size_text
@@ -59,7 +59,7 @@ class Choices(QObject):
         view.zoom_requested.connect(lambda on: self.change(zoom=on))
         view.window_requested.connect(self.choose_window)
         self._show_models(self.settings.model)
-        methods = [(name, make_estimator(name)) for name in ESTIMATORS]
+        methods = [(name, make_method(name)) for name in METHODS]
         view.set_methods([(name, m.title, m.answers) for name, m in methods], self.settings.method)
         view.set_zoom(self.settings.zoom)
         view.set_windows((), "", enabled=False)

@@ -13,9 +13,10 @@ from hypothesis.extra import numpy as hnp
 from scipy.special import expit, log_expit, logsumexp
 
 from napari_uncertsam.errors import EngineError, InputError
-from napari_uncertsam.estimators import ESTIMATORS, Belief, EnsembleBelief, Estimator, PointBelief, make_estimator
+from napari_uncertsam.estimators import ESTIMATORS, Belief, EnsembleBelief, Estimator, PointBelief
 from napari_uncertsam.estimators.base import decoded_logits, level_set_areas
 from napari_uncertsam.prompts import Box, Prompts
+from napari_uncertsam.refinement.methods import make_method
 from napari_uncertsam.uncertainty import LN2, binary_entropy
 from tests.fakes import FakeEngine, scene
 
@@ -158,7 +159,7 @@ def test_a_model_that_gives_nan_is_an_engine_error() -> None:
 
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_every_method_of_the_table_is_an_estimator(name: str) -> None:
-    estimator = make_estimator(name)
+    estimator = make_method(name)
     assert isinstance(estimator, Estimator)
     assert estimator.name == name
     assert estimator.title
@@ -167,7 +168,7 @@ def test_every_method_of_the_table_is_an_estimator(name: str) -> None:
 
 def test_unknown_method_names_the_choices() -> None:
     with pytest.raises(InputError, match=r"'magic'.*entropy, prompt"):
-        make_estimator("magic")
+        make_method("magic")
 
 
 def test_entropy_of_half_is_ln_2() -> None:

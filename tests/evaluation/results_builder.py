@@ -170,7 +170,9 @@ def _rows(
     outcomes = []
     for number, (logits, _) in enumerate(entries):
         stored = {"stored": [archive, number], "view": list(astuple(view))}
-        outcome = Outcome(PointBelief(logits), view, read_maps(run, stored, case.truth.shape), {"total": 0.25})
+        outcome = Outcome(
+            PointBelief(logits), view, read_maps(run, stored, case.truth.shape), "entropy", {"total": 0.25}
+        )
         outcomes.append(outcome)
         reference = outcomes[number - number % len(methods)]
         prompt, method = kinds[number]

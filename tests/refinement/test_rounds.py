@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from napari_uncertsam.engine import Embedding
 from napari_uncertsam.errors import Cancelled, EngineError, InputError
-from napari_uncertsam.estimators import Belief, Estimator, PointBelief, make_estimator
+from napari_uncertsam.estimators import Belief, Estimator, PointBelief
 from napari_uncertsam.estimators.prompt_perturbation import PromptPerturbation
 from napari_uncertsam.prompts import Box, Point, Prompts
 from napari_uncertsam.refinement import PAPER, RECOMMENDED, Refinement, UgpaSettings, refine
+from napari_uncertsam.refinement.methods import make_method
 from napari_uncertsam.refinement.rounds import _Grid
 from napari_uncertsam.view import View
 from tests.fakes import FakeEngine, scene
@@ -49,7 +50,7 @@ def start(
     engine = FakeEngine(doubt=doubt)
     embedding = engine.embed(scene()[0])
     local = WHOLE.prompts_to_view(prompts, engine.resolution)
-    estimator = estimator or make_estimator("entropy")
+    estimator = estimator or make_method("entropy")
     return engine, embedding, local, estimator.estimate(engine, embedding, local, np.random.default_rng(0)), estimator
 
 
@@ -65,7 +66,7 @@ def run(
 @pytest.mark.parametrize("name", ["entropy", "prompt"])
 def test_a_shifted_box_is_moved_onto_the_object(name: str) -> None:
     labels = scene()[1]
-    state = start(Prompts(box=SHIFTED), make_estimator(name))
+    state = start(Prompts(box=SHIFTED), make_method(name))
     result = run(state)
     assert result.accepted
     assert dice(state[3], labels) < 0.85

@@ -57,13 +57,19 @@ def prompt_titles(results: Results) -> dict[str, str]:
 
 def method_titles(results: Results) -> dict[str, tuple[str, str]]:
     """Names of methods to what people call them, and to the question that they answer."""
-    from napari_uncertsam.estimators import make_estimator
+    from napari_uncertsam.estimators.measures import UNCERTAINTY_MEASURES
+    from napari_uncertsam.refinement.methods import make_method, parse_method
 
     titles = {}
     for name in results.methods:
         try:
-            method = make_estimator(name)
-            titles[name] = (method.title, method.answers)
+            base, measure = parse_method(name)
+            method = make_method(base)
+            if measure is None:
+                titles[name] = (method.title, method.answers)
+            else:
+                text = UNCERTAINTY_MEASURES[measure]
+                titles[name] = (f"{method.title}, {text.title.lower()}", text.answers)
         except InputError:
             titles[name] = (name, "")
     return titles

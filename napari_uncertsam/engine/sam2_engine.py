@@ -1,16 +1,14 @@
-"""SAM 2 behind a small protocol: an image is embedded once, prompts are decoded in batches.
+"""SAM 2 of any size as an :class:`~napari_uncertsam.engine.values.Engine`.
 
-The only module that imports `sam2`. Everything a last-layer method needs (the hypernetwork's last hidden vector and the
-upscaled features, METHODS 5.1) is captured by forward hooks during the one decode; SAM 2 itself is not patched.
+What last-layer methods and trained heads need of the one decode is captured by forward hooks; SAM 2 itself is not
+patched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,187 +18,14 @@ from torch.nn import functional as F
 
 from napari_uncertsam.checkpoints import ResolvedCheckpoint, load_state_dict, resolve
 from napari_uncertsam.devices import choose_device, device_label
-from napari_uncertsam.errors import CheckpointError, EngineError, InputError
+from napari_uncertsam.engine.building import build_model, image_features, normalise
+from napari_uncertsam.engine.memory import memory_errors
+from napari_uncertsam.engine.values import Decoded, DenseTransform, Embedding
+from napari_uncertsam.errors import CheckpointError, InputError
 from napari_uncertsam.prompts import Prompts, to_sam_points
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 #: `SAM2ImagePredictor` clamps low-resolution logits to this before it gives them back as a mask prompt.
 LOGIT_LIMIT = 32.0
-#: What `build_sam2` sets for prediction: the best multi-mask token where token 0 is unstable.
-STABILITY_FALLBACK = {
-    "dynamic_multimask_via_stability": True,
-    "dynamic_multimask_stability_delta": 0.05,
-    "dynamic_multimask_stability_thresh": 0.98,
-}
-
-
-@dataclass(frozen=True, eq=False)
-class Embedding:
-    """What the image encoder made of one image.
-
-    Parameters
-    ----------
-    features : tuple of tensors (1, C_i, h_i, w_i)
-        Highest resolution first, the image embedding last.
-    shape : (int, int)
-        ``(H, W)`` of the image that was embedded; prompts are in its pixel coordinates.
-    """
-
-    features: tuple[Tensor, ...]
-    shape: tuple[int, int]
-
-    @property
-    def nbytes(self) -> int:
-        """Memory held, in bytes."""
-        return sum(f.nbytes for f in self.features)
-
-
-@dataclass(frozen=True, eq=False)
-class Decoded:
-    """Masks for N prompts, and what they were computed from; float32 tensors on the CPU or the engine's device.
-
-    Parameters
-    ----------
-    logits : (N, h, w)
-        Low-resolution logits of the token that SAM 2 chose, not clamped.
-    token : (N,) int64
-        Which mask token that was: 0, or 1 to 3 where token 0 was unstable and the model has the fallback.
-    hidden : (N, C)
-        Input `a` of the last layer of the chosen token's hypernetwork.
-    features : (N, K, h, w)
-        Upscaled features `u`: ``logits = einsum("k,khw", W a + b, u)``.
-    iou : (N,)
-        Predicted intersection over union of the chosen mask.
-    object_score : (N,)
-        Logit of "there is an object".
-    token_logits : (N, T, h, w)
-        Logits of all T mask tokens.
-    token_hidden : (N, T, C)
-    token_iou : (N, T)
-    """
-
-    logits: Tensor
-    token: Tensor
-    hidden: Tensor
-    features: Tensor
-    iou: Tensor
-    object_score: Tensor
-    token_logits: Tensor
-    token_hidden: Tensor
-    token_iou: Tensor
-
-
-@runtime_checkable
-class Engine(Protocol):
-    """A promptable segmentation model. Not safe for use from two threads at once."""
-
-    @property
-    def name(self) -> str:
-        """Name of the model, as the user chose it."""
-
-    @property
-    def device_label(self) -> str:
-        """Where it runs, for people: "CPU (2 threads)", "GPU: NVIDIA H200"."""
-
-    @property
-    def sha256(self) -> str:
-        """Hash of the checkpoint file."""
-
-    @property
-    def resolution(self) -> int:
-        """Side of the square input in model pixels."""
-
-    def embed(self, image: NDArray[np.uint8]) -> Embedding:
-        """Encode an ``(H, W, 3)`` uint8 RGB image."""
-
-    def decode(self, embedding: Embedding, prompts: Sequence[Prompts]) -> Decoded:
-        """Masks for several prompts on one image."""
-
-
-def config_path(config: str | Path) -> Path:
-    """A configuration by its name inside the `sam2` package or by its path.
-
-    Raises
-    ------
-    CheckpointError
-        If there is no such file.
-    """
-    import sam2
-
-    for candidate in (Path(config), Path(next(iter(sam2.__path__))) / config):
-        if candidate.is_file():
-            return candidate
-    raise CheckpointError(
-        f"There is no model configuration {str(config)!r}: give a file, or a name of the sam2 package such as "
-        "configs/sam2.1/sam2.1_hiera_t.yaml."
-    )
-
-
-def build_model(config: str | Path, *, fallback: bool = False, image_size: int | None = None) -> Any:
-    """A `SAM2Base` with random weights from a configuration in sam2's format.
-
-    Parameters
-    ----------
-    config : str or Path
-        See :func:`config_path`.
-    fallback : bool
-        Choose another mask token when token 0 is unstable, as `build_sam2` sets it for prediction.
-    image_size : int, optional
-        Side of the input, where it is not the configuration's.
-    """
-    from hydra.utils import instantiate
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    path = config_path(config)
-    try:
-        loaded = OmegaConf.load(path)
-        OmegaConf.resolve(loaded)
-        model = loaded.model
-    except (OmegaConfBaseException, YAMLError, AttributeError, ValueError) as error:
-        raise CheckpointError(f"{path.name} is not a SAM 2 model configuration ({error}).") from error
-    if fallback:
-        model.sam_mask_decoder_extra_args = {**STABILITY_FALLBACK, **(model.get("sam_mask_decoder_extra_args") or {})}
-    if image_size is not None:
-        model.image_size = image_size
-    return instantiate(model, _recursive_=True)
-
-
-def normalise(images: Tensor) -> Tensor:
-    """``(B, 3, H, W)`` images in [0, 1] less ImageNet's mean over its standard deviation."""
-    mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
-    return (images - mean) / std
-
-
-def image_features(model: Any, images: Tensor) -> list[Tensor]:
-    """Feature maps of normalised ``(B, 3, S, S)`` images, highest resolution first, image embedding last."""
-    encoded = model.forward_image(images)
-    _, features, _, sizes = model._prepare_backbone_features(encoded)
-    if model.directly_add_no_mem_embed:
-        features[-1] = features[-1] + model.no_mem_embed
-    return [f.permute(1, 2, 0).reshape(len(images), -1, *size) for f, size in zip(features, sizes, strict=True)]
-
-
-@contextmanager
-def memory_errors(what: str) -> Iterator[None]:
-    """Turn an out-of-memory error into a sentence; the session goes on."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise EngineError(_out_of_memory(what)) from error
-    except RuntimeError as error:
-        if "out of memory" in str(error).lower() or "can't allocate memory" in str(error).lower():
-            raise EngineError(_out_of_memory(what)) from error
-        raise
-
-
-def _out_of_memory(what: str) -> str:
-    return (
-        f"There was not enough memory to {what}; choose a smaller model, close other programs, "
-        "or run on the CPU. Nothing was lost."
-    )
 
 
 class Sam2Engine:
@@ -227,6 +52,8 @@ class Sam2Engine:
         decoder = self.model.sam_mask_decoder
         for token, mlp in enumerate(decoder.output_hypernetworks_mlps):
             mlp.layers[-1].register_forward_pre_hook(self._keep_input(f"hidden{token}"))
+            mlp.register_forward_pre_hook(self._keep_input(f"token{token}"))
+        decoder.output_upscaling[0].register_forward_pre_hook(self._keep_input("source"))
         decoder.output_upscaling[-1].register_forward_hook(self._keep_output("features"))
 
     @classmethod
@@ -320,10 +147,12 @@ class Sam2Engine:
             size = (self.resolution, self.resolution)
             resized = F.interpolate(tensor, size, mode="bilinear", align_corners=False, antialias=True)
             features = image_features(self.model, normalise(resized))
-        return Embedding(tuple(features), (image.shape[0], image.shape[1]))
+        return Embedding(tuple(features), (image.shape[0], image.shape[1]), image)
 
     @torch.inference_mode()
-    def decode(self, embedding: Embedding, prompts: Sequence[Prompts]) -> Decoded:
+    def decode(
+        self, embedding: Embedding, prompts: Sequence[Prompts], *, dense: DenseTransform | None = None
+    ) -> Decoded:
         """Masks for N prompts on one embedded image.
 
         Parameters
@@ -331,6 +160,8 @@ class Sam2Engine:
         embedding : Embedding
         prompts : sequence of Prompts
             In pixel coordinates of the embedded image. Any mixture: prompts of the same form are decoded together.
+        dense : callable, optional
+            Changes the dense prompt embedding before it is added to the image's; called once for each form.
 
         Raises
         ------
@@ -346,13 +177,15 @@ class Sam2Engine:
             form = (2 * (prompt.box is not None) + len(prompt.points), prompt.mask is not None, prompt.box is None)
             forms.setdefault(form, []).append(index)
         with memory_errors(f"decode {len(prompts)} prompts with {self.name}"):
-            parts = [self._decode_group(embedding, [prompts[i] for i in indices]) for indices in forms.values()]
+            parts = [self._decode_group(embedding, [prompts[i] for i in indices], dense) for indices in forms.values()]
         order = torch.as_tensor(np.argsort(np.concatenate(list(forms.values()))))
         if len(parts) == 1:
             return Decoded(*parts[0])
         return Decoded(*(torch.cat(column)[order.to(column[0].device)] for column in zip(*parts, strict=True)))
 
-    def _decode_group(self, embedding: Embedding, prompts: Sequence[Prompts]) -> tuple[Tensor, ...]:
+    def _decode_group(
+        self, embedding: Embedding, prompts: Sequence[Prompts], change: DenseTransform | None
+    ) -> tuple[Tensor, ...]:
         """Prompts with the same number of points, all or none with a mask: one batch without padding tokens."""
         encoder, decoder = self.model.sam_prompt_encoder, self.model.sam_mask_decoder
         points, masks = self._points(embedding, prompts), None
@@ -362,6 +195,8 @@ class Sam2Engine:
             if masks.shape[-2:] != encoder.mask_input_size:
                 masks = F.interpolate(masks, encoder.mask_input_size, mode="bilinear", align_corners=False)
         sparse, dense = encoder(points=points, boxes=None, masks=masks)
+        if change is not None:
+            dense = change(dense)
         logits, iou, _, score = decoder.predict_masks(
             image_embeddings=embedding.features[-1],
             image_pe=encoder.get_dense_pe(),
@@ -372,12 +207,13 @@ class Sam2Engine:
         )
         tokens = range(logits.shape[1])
         hidden = torch.stack([self._captured[f"hidden{t}"] for t in tokens], 1).float()
-        features = self._captured["features"].float()
+        embedded = torch.stack([self._captured[f"token{t}"] for t in tokens], 1).float()
+        features, source = self._captured["features"].float(), self._captured["source"].float()
         self._captured.clear()
         logits, iou = logits.float(), iou.float()
         token, rows = self._chosen_token(logits, iou), torch.arange(len(prompts), device=logits.device)
         chosen = (logits[rows, token], token, hidden[rows, token], features, iou[rows, token], score.float()[:, 0])
-        return (*chosen, logits, hidden, iou)
+        return (*chosen, logits, hidden, iou, embedded, source)
 
     def _points(self, embedding: Embedding, prompts: Sequence[Prompts]) -> tuple[Tensor, Tensor] | None:
         pairs = [to_sam_points(p) for p in prompts]

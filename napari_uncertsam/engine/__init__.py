@@ -1,0 +1,19 @@
+"""The engine: an image is embedded once, prompts are decoded in batches. The only room that builds a SAM 2."""
+
+from napari_uncertsam.engine.building import build_model, config_path, image_features, normalise
+from napari_uncertsam.engine.memory import memory_errors
+from napari_uncertsam.engine.sam2_engine import Sam2Engine
+from napari_uncertsam.engine.values import Decoded, DenseTransform, Embedding, Engine
+
+__all__ = [
+    "Decoded",
+    "DenseTransform",
+    "Embedding",
+    "Engine",
+    "Sam2Engine",
+    "build_model",
+    "config_path",
+    "image_features",
+    "memory_errors",
+    "normalise",
+]
