@@ -19,6 +19,7 @@ import numpy as np
 
 from napari_uncertsam.annotations import Entry, Key, Patch, State
 from napari_uncertsam.errors import InputError
+from napari_uncertsam.estimators.measures import parse_measure
 from napari_uncertsam.io import (
     atomic,
     embed_slice,
@@ -30,6 +31,7 @@ from napari_uncertsam.io import (
 )
 from napari_uncertsam.prediction import Settings
 from napari_uncertsam.prompts import Box, Suggestion
+from napari_uncertsam.refinement.methods import make_method
 from napari_uncertsam.refinement.settings import UgpaSettings
 from napari_uncertsam.summary import suggestion_to_dict
 from napari_uncertsam.view import View
@@ -173,13 +175,22 @@ def _state_from_dict(document: Mapping[str, Any], volume: Volume) -> State:
 
 
 def _settings_from_dict(document: Mapping[str, Any], present: Settings) -> Settings:
-    """Settings of a file; those that it does not name stay as they are."""
+    """Settings of a file; those that it does not name stay as they are.
+
+    Raises
+    ------
+    InputError
+        If it names a method or a measure that there is not.
+    """
     changes = dict(document)
     if "ugpa" in changes:
         guard = changes["ugpa"]["guard"]
         changes["ugpa"] = UgpaSettings(**{**changes["ugpa"], "guard": None if guard is None else tuple(guard)})
+    if changes.get("measure") is not None:
+        changes["measure"] = parse_measure(changes["measure"])
+    make_method(changes.get("method", present.method))
     for name, value in changes.items():
-        if type(value) is not type(getattr(present, name)):
+        if name != "measure" and type(value) is not type(getattr(present, name)):
             raise TypeError(f"the setting {name} is {value!r}")
     return replace(present, **changes)
 

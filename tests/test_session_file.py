@@ -18,6 +18,7 @@ from PIL import Image
 from napari_uncertsam import io, session_file
 from napari_uncertsam.annotations import Key
 from napari_uncertsam.errors import InputError
+from napari_uncertsam.estimators.measures import Measure
 from napari_uncertsam.prediction import Request
 from napari_uncertsam.prompts import Box, MaskPrompt, Point, Prompts, Suggestion
 from napari_uncertsam.refinement.settings import UgpaSettings
@@ -265,6 +266,11 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "object is true": lambda d: d.update(objects=[True, 2, 3]),
     "window": lambda d: d.update(window={"low": 5, "high": -5}),
     "window lacks a level": lambda d: d.update(window={"low": 5}),
+    "unknown method": lambda d: d["settings"].update(method="crystal-ball"),
+    "method is a list": lambda d: d["settings"].update(method=["prompt"]),
+    "unknown measure": lambda d: d["settings"].update(measure="colour"),
+    "measure is a number": lambda d: d["settings"].update(measure=1),
+    "measure is a list": lambda d: d["settings"].update(measure=["std"]),
     "unknown setting": lambda d: d["settings"].update(colour="red"),
     "setting of another type": lambda d: d["settings"].update(seed="7"),
     "negative setting": lambda d: d["settings"].update(seed=-7),
@@ -312,3 +318,23 @@ def test_older_settings_are_completed() -> None:
     document = session_to_dict(worked())
     document["settings"] = {"method": "entropy"}
     assert resume(worked(), document).settings.seed == 0
+    assert resume(worked(), document).settings.measure is None
+
+
+@pytest.mark.parametrize("before", [None, "entropy"])
+@pytest.mark.parametrize("measure", [None, "std", "mutual-information"])
+def test_the_measure_comes_back_whatever_there_was(before: Measure | None, measure: Measure | None) -> None:
+    session, other = Session(volume()), Session(volume())
+    session.set_settings(measure=measure)
+    other.set_settings(measure=before)
+    restore_session(other, json.loads(json.dumps(session_to_dict(session))))
+    assert other.settings == session.settings
+    assert other.settings.measure == measure
+
+
+def test_unknown_names_are_told_with_those_there_are() -> None:
+    for changes, message in (({"measure": "colour"}, "'colour'.*entropy"), ({"method": "ball"}, "'ball'.*prompt")):
+        document = session_to_dict(worked())
+        document["settings"].update(changes)
+        with pytest.raises(InputError, match=message):
+            resume(worked(), document)
