@@ -27,9 +27,9 @@ def summarise(prediction: Prediction, refined: RefinedPrediction | None, volume:
     Returns
     -------
     dict
-        Plain values: "model", "checkpoint_sha256", "device", "method", "seed", "versions", "image", "plane", "slice",
-        "window", "view", "prompts", "seconds", "mean_uncertainty" (nats), "area_px", "area_mm2", "area_interval" (90 %,
-        pixels), "suggestions", "rounds".
+        Plain values: "model", "checkpoint_sha256", "device", "method", "measure", "seed", "versions", "image", "plane",
+        "slice", "window", "view", "prompts", "seconds", "mean_uncertainty" (of the measure), "area_px", "area_mm2",
+        "area_interval" (90 %, pixels), "suggestions", "rounds".
     """
     request = prediction.request
     height_mm, width_mm = volume.plane_spacing(request.plane)

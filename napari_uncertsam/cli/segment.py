@@ -14,6 +14,7 @@ from napari_uncertsam.errors import InputError
 
 if TYPE_CHECKING:
     from napari_uncertsam.engine import Engine
+    from napari_uncertsam.estimators.measures import Measure
     from napari_uncertsam.intensity import Window
     from napari_uncertsam.pipeline import Pipeline
     from napari_uncertsam.prediction import Prediction, RefinedPrediction
@@ -75,7 +76,13 @@ def segment(
     plane: Annotated[int, typer.Option(help="Array axis (Z, Y, X) that the slice is perpendicular to.")] = 0,
     model: Annotated[str, typer.Option(help="A name of `models list`, or a checkpoint's path.")] = "bundled",
     config: Annotated[str | None, typer.Option(help="Configuration of an own checkpoint.")] = None,
-    method: Annotated[str, typer.Option(help="How uncertainty is estimated: entropy or prompt.")] = "prompt",
+    method: Annotated[
+        str, typer.Option(help="Where the uncertainty comes from, such as entropy or prompt; a wrong name lists all.")
+    ] = "prompt",
+    measure: Annotated[
+        str | None,
+        typer.Option(help="What its map shows: entropy, mutual-information or std; the method's own without it."),
+    ] = None,
     window: Annotated[
         str | None, typer.Option(help='Intensities: a CT preset such as "lung", or LOW,HIGH; automatic without it.')
     ] = None,
@@ -88,9 +95,8 @@ def segment(
     prompts = _prompts(box, _points(point or (), "--point"), _points(negative or (), "--negative"))
     _check_folder(out, overwrite)
     from napari_uncertsam import io
-    from napari_uncertsam.refinement.methods import make_method
 
-    make_method(method)  # a wrong name is told before the minutes of loading and computing
+    shown = parse_measure_of(method, measure)  # a wrong name is told before the minutes of loading and computing
     chosen = parse_window(window)
     volume = io.read(image)
     index = choose_slice(volume, plane, slice_index)
@@ -101,7 +107,7 @@ def segment(
     from napari_uncertsam.prediction import Request, Settings
 
     pipeline = Pipeline(load_engine(model, config, device))
-    settings = Settings(model=model, method=method, seed=seed, rounds=refine)
+    settings = Settings(model=model, method=method, measure=shown, seed=seed, rounds=refine)
     request = Request(
         image_id=str(image),
         plane=plane,
@@ -124,6 +130,31 @@ def load_engine(model: str, config: str | None, device: str) -> Engine:
     from napari_uncertsam.engine import Sam2Engine
 
     return Sam2Engine.load(model, config, device)
+
+
+def parse_measure_of(method: str, measure: str | None) -> Measure | None:
+    """A measure that a method has; None for the method's own.
+
+    Raises
+    ------
+    InputError
+        If there is no such method or measure, or the method does not have it.
+
+    Examples
+    --------
+    >>> parse_measure_of("prompt", "mi")
+    'mutual-information'
+    """
+    from napari_uncertsam.estimators.measures import parse_measure
+    from napari_uncertsam.refinement.methods import make_method
+
+    known = make_method(method).measures
+    if measure is None:
+        return None
+    parsed = parse_measure(measure)
+    if parsed not in known:
+        raise InputError(f"The method {method} has no {parsed}; give --measure {' or '.join(known)}, or none.")
+    return parsed
 
 
 def parse_window(text: str | None) -> Window | None:
@@ -215,18 +246,19 @@ def _run(pipeline: Pipeline, volume: Volume, request: Any, rounds: int) -> tuple
 
 
 def _sentence(prediction: Prediction, refined: RefinedPrediction | None) -> str:
+    from napari_uncertsam.estimators.measures import UNCERTAINTY_MEASURES
+
+    measure = UNCERTAINTY_MEASURES[prediction.record["measure"]]
     low, high = prediction.area_interval
-    text = f"{prediction.area_px:.0f} px (90% interval {low:.0f} to {high:.0f}), "
+    mean, unit = f"mean {measure.title.lower()}", f" {measure.unit}" if measure.unit else ""
+    text = f"{prediction.area_px:.0f} px (90% interval {low:.0f} to {high:.0f}), {mean} "
+    after = f"{prediction.mean_uncertainty:.3f}{unit}"
     if refined is None:
-        return text + f"mean uncertainty {prediction.mean_uncertainty:.3f} nats."
+        return f"{text}{after}."
     kept = sum(r.accepted for r in refined.rounds)
     rounds = f"{kept} of {len(refined.rounds)} refinement rounds kept. {refined.rounds[-1].reason}"
-    if not kept:
-        return text + f"mean uncertainty {prediction.mean_uncertainty:.3f} nats; {rounds}"
-    return (
-        text
-        + f"mean uncertainty {refined.before.mean_uncertainty:.3f} -> {prediction.mean_uncertainty:.3f} nats; {rounds}"
-    )
+    before = f"{refined.before.mean_uncertainty:.3f} -> " if kept else ""
+    return f"{text}{before}{after}; {rounds}"
 
 
 def _prompts(

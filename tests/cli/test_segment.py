@@ -14,8 +14,10 @@ from PIL import Image
 
 from napari_uncertsam import io
 from napari_uncertsam.cli.segment import join_points
+from napari_uncertsam.estimators.measures import UNCERTAINTY_MEASURES
 from napari_uncertsam.evaluation.metrics import dice
 from napari_uncertsam.prediction import Settings
+from napari_uncertsam.refinement.methods import METHODS, make_method
 from tests.cli.conftest import Run
 from tests.fakes import FakeEngine, scene
 
@@ -24,6 +26,7 @@ KEYS = {
     "model",
     "checkpoint_sha256",
     "method",
+    "measure",
     "device",
     "seconds",
     "mean_uncertainty",
@@ -73,7 +76,7 @@ def test_a_picture_gives_mask_maps_and_summary(
     assert set(summary) >= KEYS
     assert summary["model"] == "fake"
     assert summary["checkpoint_sha256"] == engine.sha256
-    assert summary["method"] == "entropy"
+    assert (summary["method"], summary["measure"]) == ("entropy", "entropy")
     assert summary["area_px"] == (mask > 0).sum()
     low, high = summary["area_interval"]
     assert low <= summary["area_px"] <= high
@@ -165,6 +168,50 @@ def test_the_default_method_is_the_package_s() -> None:
     assert parameters["method"].default == Settings().method
     assert parameters["model"].default == Settings().model
     assert parameters["seed"].default == Settings().seed
+
+
+@pytest.mark.parametrize(
+    ("given", "full", "largest", "unit"),
+    [
+        ("entropy", "entropy", math.log(2), " nats"),
+        ("mi", "mutual-information", math.log(2), " nats"),
+        ("std", "std", 0.5, ""),
+    ],
+)
+def test_the_map_shows_the_measure(
+    run: Run, engine: FakeEngine, picture: Path, tmp_path: Path, given: str, full: str, largest: float, unit: str
+) -> None:
+    out, box = tmp_path / "out", ("--box", 40, 34, 87, 70)
+    result = run("segment", picture, *box, "--method", "prompt", "--measure", given, "--out", out)
+    assert result.code == 0, result.err
+    summary = json.loads((out / "summary.json").read_text("utf-8"))
+    assert summary["measure"] == full
+    shown = tifffile.imread(out / "uncertainty.tif")
+    assert 0 < shown.max() <= np.float32(largest)
+    assert f"mean {UNCERTAINTY_MEASURES[full].title.lower()} {summary['mean_uncertainty']:.3f}{unit}." in result.out
+    run("segment", picture, *box, "--method", "prompt", "--out", tmp_path / "own")
+    own = tifffile.imread(tmp_path / "own" / "uncertainty.tif")
+    assert (own == shown).all() == (full == make_method("prompt").measures[0])
+
+
+def test_a_measure_that_there_is_not_is_told_before_anything_else(
+    run: Run, engine: FakeEngine, picture: Path, tmp_path: Path
+) -> None:
+    arguments = ("segment", picture, *BOX, "--out", tmp_path / "out", "--measure")
+    assert "entropy has no mutual-information" in run(*arguments, "mi", "--method", "entropy").sentence
+    assert "no measure 'colour'" in run(*arguments, "colour").sentence
+    assert "no method 'ball'" in run(*arguments, "std", "--method", "ball").sentence
+    assert engine.embed_calls == 0
+
+
+def test_a_method_without_its_part_says_how_to_fit_it(
+    run: Run, engine: FakeEngine, picture: Path, tmp_path: Path
+) -> None:
+    for name in METHODS:
+        if make_method(name).needs is not None:
+            result = run("segment", picture, *BOX, "--out", tmp_path / "out", "--method", name)
+            assert (result.code, result.out) == (2, "")
+            assert "napari-uncertsam fit" in result.err
 
 
 def test_a_folder_with_files_is_refused_until_told(run: Run, engine: FakeEngine, picture: Path, tmp_path: Path) -> None:
