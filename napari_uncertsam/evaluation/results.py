@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from napari_uncertsam.evaluation.cases import Case, Dataset
 from napari_uncertsam.prediction import Maps
 from napari_uncertsam.view import View
 from napari_uncertsam.volume import Window
+
+if TYPE_CHECKING:
+    from napari_uncertsam.estimators.measures import Measure
 
 FORMAT, VERSION = "napari-uncertsam evaluation", 1
 RESULTS, TABLE, REPORT, PROGRESS, RUN, MAPS = (
@@ -65,6 +68,13 @@ class Results:
           are left out of the mean, and its "n" tells how many there were;
         - "agreement": ``[{"prompt", "method", "n", "pearson": {"value", "low", "high"}, "spearman": {...},
           "pearson_roi", "spearman_roi"}]``, correlation over cases of mean uncertainty with 1 - Dice;
+        - "comparisons": ``[{"prompt", "method", "reference", "n", "groups", "measures": {measure: {...}}}]``, every
+          method beside the reference ("entropy", else the first one), over the cases that both have and that are not
+          set apart. Of a measure: "reference" (its mean there), "difference" (mean of method less reference) with
+          "low" and "high", "n", "improved" (share of cases), "relative" (the difference as a share of the reference's
+          mean: "value", "low", "high"; null unless lower is better), "p" (two-sided, by the same bootstrap),
+          "significant" (the interval does not hold 0) and "holm" (it stays so after Holm's correction over the methods
+          of the prompt). Missing in files of version 0.1;
         - "annotators": summaries of simulated annotators, see :mod:`napari_uncertsam.evaluation.simulate.annotator`;
         - "seconds": wall time. Nothing else in the document depends on the run but the entries called "seconds".
     """
@@ -102,8 +112,9 @@ class Results:
         """A row per case, prompt and method, in the dataset's order.
 
         Each has "case" (its key), "image", "plane", "slice", "value", "group", "modality", "area_px" (true area),
-        "unit" (of lengths, "mm" or "px"), "prompt", "method", "prompts" (what was drawn), "view", "seconds", the
-        measures by the names of
+        "unit" (of lengths, "mm" or "px"), "prompt", "method", "measure" (what the uncertainty shows, see
+        :data:`~napari_uncertsam.estimators.measures.UNCERTAINTY_MEASURES`), "prompts" (what was drawn), "view",
+        "seconds", the measures by the names of
         :data:`~napari_uncertsam.evaluation.metrics.MEASURES` (null where infinite), "curves" ("reliability" and
         "reliability_roi": pixels, summed probability, inside per bin; "risk" and "risk_roi" at
         :data:`~napari_uncertsam.evaluation.metrics.table.COVERAGES`), and "stored": archive and number of its maps, or
@@ -121,6 +132,16 @@ class Results:
     def methods(self) -> tuple[str, ...]:
         """Names of the methods, in the order asked for."""
         return tuple(self.document["settings"]["methods"])
+
+    @property
+    def comparisons(self) -> Sequence[Mapping[str, Any]]:
+        """Methods beside the reference, see `document`; empty with one method, and in files of version 0.1."""
+        found: Sequence[Mapping[str, Any]] = self.document.get("comparisons", [])
+        return found
+
+    def measure_of(self, method: str) -> Measure:
+        """What the uncertainty of a method shows; older files have entropies only."""
+        return next((measure_of_row(row) for row in self.rows if row["method"] == method), "entropy")
 
     def select(self, prompt: str | None = None, method: str | None = None) -> list[Row]:
         """Rows of a prompt and a method; None for any."""
@@ -191,6 +212,22 @@ class Results:
             If the evaluation kept no maps, or they are gone.
         """
         return read_maps(self.folder, row, shape)
+
+
+def measure_of_row(row: Row) -> Measure:
+    """What the uncertainty of a row shows; entropies in files of version 0.1, or of a name that is not known.
+
+    Examples
+    --------
+    >>> measure_of_row({"measure": "std"}), measure_of_row({})
+    ('std', 'entropy')
+    """
+    from napari_uncertsam.estimators.measures import parse_measure
+
+    try:
+        return parse_measure(row.get("measure", "entropy"))
+    except InputError:
+        return "entropy"
 
 
 def write_maps(

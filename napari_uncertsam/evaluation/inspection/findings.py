@@ -117,7 +117,7 @@ PRESETS: Mapping[str, Preset] = {
         Preset(
             "confident",
             "Confident and wrong first",
-            "Most wrong pixels whose uncertainty is below half of ln 2, per pixel of the object, first.",
+            "Most wrong pixels whose entropy is below half of ln 2, per pixel of the object, first.",
             "confident_error",
             True,
         ),

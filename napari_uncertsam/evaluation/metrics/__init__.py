@@ -14,6 +14,7 @@ from napari_uncertsam.evaluation.metrics.bootstrap import (
     bootstrap_correlation,
     bootstrap_interval,
     bootstrap_intervals,
+    bootstrap_means,
     correlation,
     rank_correlation,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "bootstrap_correlation",
     "bootstrap_interval",
     "bootstrap_intervals",
+    "bootstrap_means",
     "boundary_iou",
     "boundary_ious",
     "brier",

@@ -71,21 +71,65 @@ def bootstrap_intervals(
     low, high : (k,) float64
         ``nan`` for columns with values of fewer than two groups.
     """
-    _, index = _checked((np.zeros(len(table)),), groups, level)
+    if not 0 < level < 1:
+        raise _not_a_level(level)
+    means = bootstrap_means(table, rng, groups, resamples)
+    low, high = np.array([central_interval(found, level) for found in means.T]).reshape(-1, 2).T
+    return low, high
+
+
+def bootstrap_means(
+    table: NDArray[np.float64],
+    rng: np.random.Generator,
+    groups: ArrayLike | None = None,
+    resamples: int = 2000,
+) -> NDArray[np.float64]:
+    """Means of every column of a table in samples of its groups, drawn with replacement; all from the same draws.
+
+    Parameters
+    ----------
+    table : (n, k) float64
+        A row per case. What is not finite (a measure that a case does not have) is left out of its column.
+    rng, groups, resamples
+        See :func:`bootstrap_interval`.
+
+    Returns
+    -------
+    (resamples, k) float64
+        ``nan`` for columns with values of fewer than two groups, and where a draw holds none of a column's values.
+
+    Examples
+    --------
+    >>> bootstrap_means(np.array([[0.5, 1.0], [0.5, np.nan]]), np.random.default_rng(0), resamples=2).tolist()
+    [[0.5, nan], [0.5, nan]]
+    """
+    _, index = _checked((np.zeros(len(table)),), groups)
     count = int(index.max()) + 1 if index.size else 0
     known = np.isfinite(table)
     total, size = np.zeros((2, count, table.shape[1]))
     np.add.at(total, index, np.where(known, table, 0))
     np.add.at(size, index, known)
-    means = np.empty((resamples, table.shape[1]))
+    means = np.full((resamples, table.shape[1]), np.nan)
     for rows, weights in _draws(rng, count, resamples):
         with np.errstate(invalid="ignore"):
             means[rows] = (weights @ total) / (weights @ size)
-    low, high = np.full((2, table.shape[1]), np.nan)
-    for column in np.flatnonzero((size > 0).sum(0) >= 2):
-        found = means[:, column]
-        low[column], high[column] = _central(found[np.isfinite(found)], level)
-    return low, high
+    means[:, (size > 0).sum(0) < 2] = np.nan
+    return means
+
+
+def central_interval(drawn: NDArray[np.float64], level: float) -> tuple[float, float]:
+    """What the middle of draws lies between, those left out that are not finite; ``nan`` where none is left.
+
+    Examples
+    --------
+    >>> central_interval(np.array([3.0, 1.0, np.nan, 2.0, 4.0, 5.0]), 0.5)
+    (2.0, 4.0)
+    """
+    found = drawn[np.isfinite(drawn)]
+    if not found.size:
+        return math.nan, math.nan
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 def bootstrap_correlation(
@@ -123,7 +167,7 @@ def bootstrap_correlation(
         first, second = (_ranks(v, often) if ranks else np.broadcast_to(v, often.shape) for v in (a, b))
         found[rows] = _weighted_correlation(first, second, often)
     found = found[np.isfinite(found)]
-    return _central(found, level) if found.size >= resamples / 2 else (math.nan, math.nan)
+    return central_interval(found, level) if found.size >= resamples / 2 else (math.nan, math.nan)
 
 
 def _draws(
@@ -184,7 +228,7 @@ def rank_correlation(x: ArrayLike, y: ArrayLike) -> float:
 
 
 def _checked(
-    values: tuple[ArrayLike, ...], groups: ArrayLike | None, level: float
+    values: tuple[ArrayLike, ...], groups: ArrayLike | None, level: float = 0.95
 ) -> tuple[list[NDArray[np.float64]], NDArray[Any]]:
     """The values as arrays, and the number of each case's group."""
     arrays = [np.asarray(v, np.float64) for v in values]
@@ -193,10 +237,9 @@ def _checked(
         if x.ndim != 1 or names.shape != x.shape or not np.isfinite(x).all():
             raise InputError(f"A bootstrap needs finite values with one group each; got {x.shape} and {names.shape}.")
     if not 0 < level < 1:
-        raise InputError(f"The level {level} of an interval is not between 0 and 1; use for example 0.95.")
+        raise _not_a_level(level)
     return arrays, np.unique(names, return_inverse=True)[1]
 
 
-def _central(found: NDArray[np.float64], level: float) -> tuple[float, float]:
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+def _not_a_level(level: float) -> InputError:
+    return InputError(f"The level {level} of an interval is not between 0 and 1; use for example 0.95.")

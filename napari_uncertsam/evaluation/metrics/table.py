@@ -44,7 +44,7 @@ Better = Literal["higher", "lower", "neither"]
 TOLERANCE = 2.0
 #: Coverages at which risk is kept for the curves of a report.
 COVERAGES = np.linspace(0.05, 1, 20)
-#: A pixel below this uncertainty, in nats, counts as confident: P outside [.11, .89].
+#: A pixel below this entropy, in nats, counts as confident: P outside [.11, .89].
 CONFIDENT = 0.5 * LN2
 
 
@@ -104,7 +104,7 @@ def _table() -> dict[str, Measure]:
             f"{measure.title} ROI", measure.better, f"{measure.help[:-1]}, around the true object.", measure.unit
         )
     table["confident_error"] = Measure(
-        "Confidently wrong", "lower", "Wrong pixels whose uncertainty is below half of ln 2, per pixel of the object."
+        "Confidently wrong", "lower", "Wrong pixels whose entropy is below half of ln 2, per pixel of the object."
     )
     return table
 
@@ -143,6 +143,7 @@ def measure_case(
     truth: NDArray[Any],
     *,
     reference: NDArray[Any] | None = None,
+    entropy: NDArray[Any] | None = None,
     spacing: Sequence[float] = (1.0, 1.0),
     tolerance: float = TOLERANCE,
 ) -> Measured:
@@ -155,11 +156,14 @@ def measure_case(
     probability : (H, W) float
         In [0, 1].
     uncertainty : (H, W) float
-        In nats; any finite map can be ranked.
+        Any finite map, for it is ranked; in nats, if `entropy` is not given.
     truth : (H, W) bool or integer
         Not empty.
     reference : (H, W) float, optional
         Probability of the single prediction, whose error all methods are ranked against; by default `probability`.
+    entropy : (H, W) float, optional
+        Of the probability, in nats: says which pixels are confident where `uncertainty` is no entropy; by default
+        `uncertainty`.
     spacing : (float, float)
         Millimetres between rows and columns.
     tolerance : float
@@ -176,8 +180,9 @@ def measure_case(
         If the maps do not fit each other, hold NaN, or the truth is empty.
     """
     predicted, true = as_mask(mask), as_mask(truth)
-    for values in (predicted, probability, uncertainty, *(() if reference is None else (reference,))):
-        require_same_shape(values, true)
+    for maps in (predicted, probability, uncertainty, reference, entropy):
+        if maps is not None:
+            require_same_shape(maps, true)
     if not true.any():
         raise InputError("The true mask is empty, so there is no object to compare with; leave such a slice out.")
     values = _measure_masks(predicted, true, spacing, tolerance)
@@ -186,7 +191,7 @@ def measure_case(
     whole, reliability, risk = _measure_pixels(pixels)
     roi, reliability_roi, risk_roi = _measure_pixels(around)
     values |= whole | {f"{name}_roi": value for name, value in roi.items()}
-    confident = pixels.wrong & (pixels.uncertainty < CONFIDENT)
+    confident = np.asarray(uncertainty if entropy is None else entropy)[predicted != true] < CONFIDENT
     values["confident_error"] = float(np.count_nonzero(confident) / np.count_nonzero(true))
     return Measured({name: values[name] for name in MEASURES}, Curves(reliability, reliability_roi, risk, risk_roi))
 

@@ -72,8 +72,8 @@ def galleries(results: Results, worst: int) -> list[Gallery]:
         Gallery(
             "confident",
             "Confident and wrong",
-            "The cases with the most pixels that are wrong while their uncertainty is low, below half of ln 2, "
-            "per pixel of the object.",
+            "The cases with the most pixels that are wrong while the entropy of their probability is below half of "
+            "ln 2, per pixel of the object.",
             tuple(shown[r["case"]] for r in confident),
         ),
     ]
