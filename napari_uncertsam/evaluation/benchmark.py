@@ -129,9 +129,9 @@ def _say_unused(document: Mapping[str, Any], settings: EvaluationSettings, say: 
     for name in settings.apart:
         if name not in modalities:
             say(f"No case has the modality {name!r} that was to be set apart; there are {', '.join(modalities)}.")
-    several = [spec.name for spec in settings.prompts if spec.count > 1]
-    if settings.annotators and several:
-        say(f"Annotators go on from a single prediction, so not from {', '.join(several)}.")
+    others = [spec.name for spec in settings.prompts if not spec.opens]
+    if settings.annotators and others:
+        say(f"Annotators go on from a single prediction as a user makes it, so not from {', '.join(others)}.")
 
 
 def _without_mask(dataset: Dataset) -> list[dict[str, str]]:

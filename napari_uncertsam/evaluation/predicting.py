@@ -10,10 +10,11 @@ import numpy as np
 from napari_uncertsam.estimators.base import Belief, EnsembleBelief
 from napari_uncertsam.estimators.measures import Measure
 from napari_uncertsam.evaluation.cases import Case
+from napari_uncertsam.evaluation.simulate.hint import truth_logits
 from napari_uncertsam.measure import maps_on_slice
 from napari_uncertsam.pipeline import Pipeline
 from napari_uncertsam.prediction import Maps, Request, Settings
-from napari_uncertsam.prompts import Box, Prompts
+from napari_uncertsam.prompts import Box, MaskPrompt, Prompts
 from napari_uncertsam.view import View
 from napari_uncertsam.zoom import enclosing
 
@@ -43,7 +44,9 @@ class Outcome:
     seconds: Mapping[str, float]
 
 
-def predict_case(pipeline: Pipeline, case: Case, prompts: Sequence[Prompts], settings: Settings) -> Outcome:
+def predict_case(
+    pipeline: Pipeline, case: Case, prompts: Sequence[Prompts], settings: Settings, *, hint: bool = False
+) -> Outcome:
     """Predict from simulated prompts; probabilities of several are averaged, as MedSAM-U does with three boxes.
 
     Parameters
@@ -54,6 +57,8 @@ def predict_case(pipeline: Pipeline, case: Case, prompts: Sequence[Prompts], set
         At least one. Several look through one view that holds them all, so that it is embedded once.
     settings : Settings
         Method, zoom and seed.
+    hint : bool
+        Give the true mask as a mask prompt too; it is made for the view around the prompts, which then does not grow.
 
     Raises
     ------
@@ -62,7 +67,10 @@ def predict_case(pipeline: Pipeline, case: Case, prompts: Sequence[Prompts], set
     EngineError
         If the model fails.
     """
-    shared = _shared_view(case, prompts) if len(prompts) > 1 and settings.zoom else None
+    shared = _shared_view(case, prompts) if (len(prompts) > 1 or hint) and settings.zoom else None
+    if hint:
+        mask = MaskPrompt(truth_logits(case.truth, pipeline.engine.resolution // 4, shared))
+        prompts = [given.with_mask(mask) for given in prompts]
     found = [pipeline.predict(case.volume, _request(case, given, settings, shared)) for given in prompts]
     measure = pipeline.measure_of(settings)
     if len(found) == 1:

@@ -128,10 +128,12 @@ class Evaluation:
         """Predict one case from one prompt with every method; let the annotators go on from it."""
         settings = self.settings
         methods = dict.fromkeys((REFERENCE, *settings.methods))
-        found = {m: predict_case(self.pipeline, case, prompts, settings.of_method(m)) for m in methods}
+        found = {
+            m: predict_case(self.pipeline, case, prompts, settings.of_method(m), hint=spec.hint) for m in methods
+        }
         for method in settings.methods:
             queue.put(page.measure, case, spec.name, prompts, method, found[method], found[REFERENCE])
-        if len(prompts) > 1:
+        if not spec.opens:
             return
         for policy in settings.annotators:
             run = annotate(

@@ -76,9 +76,9 @@ class EvaluationSettings:
         ):
             if len(set(names)) < len(names) or (not names and what != "annotator"):
                 raise InputError(f"An evaluation needs each {what} once and at least one; got {', '.join(names)!r}.")
-        if self.annotators and all(prompt.count > 1 for prompt in self.prompts):
+        if self.annotators and not any(prompt.opens for prompt in self.prompts):
             raise InputError(
-                "An annotator goes on from one prediction, but every prompt averages several; add one such as gt-box."
+                "An annotator goes on from one prediction as a user makes it, and no prompt is one; add gt-box."
             )
         for method in self.methods:
             parse_method(method)

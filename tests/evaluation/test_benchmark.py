@@ -258,10 +258,10 @@ def test_what_was_asked_for_in_vain_is_said(run: Evaluate) -> None:
     results = run(settings=replace(settings, annotators=("suggested",)), say=said.append)
     assert said == [
         "No case has the modality 'Octa' that was to be set apart; there are CT, MR, unknown.",
-        "Annotators go on from a single prediction, so not from boxes-3-0.5.",
+        "Annotators go on from a single prediction as a user makes it, so not from boxes-3-0.5.",
     ]
     assert [a["start"] for a in results.document["annotators"]] == ["gt-box"]
-    with pytest.raises(InputError, match="every prompt averages several"):
+    with pytest.raises(InputError, match="no prompt is one"):
         EvaluationSettings.of_names(("entropy",), ("3B(0.5)",), annotators=("suggested",))
 
 

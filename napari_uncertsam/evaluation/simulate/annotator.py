@@ -217,10 +217,10 @@ class Annotator:
 def _single(start: PromptSpec | str) -> PromptSpec:
     """A starting prompt that is one prediction."""
     spec = parse_prompt(start) if isinstance(start, str) else start
-    if spec.count > 1:
+    if not spec.opens:
+        why = "shows the model the true mask" if spec.hint else f"averages {spec.count} predictions"
         raise InputError(
-            f"An annotator cannot start from {spec.name}, which averages {spec.count} predictions; "
-            "choose a single prompt, such as gt-box or click."
+            f"An annotator cannot start from {spec.name}, which {why}; choose a single prompt, such as gt-box or click."
         )
     return spec
 

@@ -14,7 +14,7 @@ from napari_uncertsam.evaluation.simulate.boxes import Overlap, box_at_overlap, 
 from napari_uncertsam.evaluation.simulate.clicks import centre_click, random_clicks
 from napari_uncertsam.prompts import Box, Point, Prompts
 
-BoxKind = Literal["tight", "noisy", "overlap"]
+BoxKind = Literal["tight", "noisy", "overlap", "mask"]
 PointKind = Literal["centre", "random"]
 
 #: What :func:`parse_prompt` understands, for help and error messages; K and N are numbers, R is an overlap in (0, 1].
@@ -25,11 +25,18 @@ CHOICES = (
     "box-R-coverage",
     "boxes-N-R",
     "boxes-N-R-coverage",
+    "gt-mask",
     "points-K",
     "click",
 )
 _BOX = re.compile(r"(?:box-|boxes-(?P<n>\d{1,4})-)(?P<r>\d*\.?\d+)(?P<by>-coverage)?")
 _BOX_ALIAS = re.compile(r"(?P<n>\d{1,4})b\((?P<r>\d*\.?\d+)\)(?P<by>-coverage)?")
+#: Names and titles of boxes without an overlap.
+_WITHOUT_OVERLAP: dict[BoxKind, tuple[str, str]] = {
+    "tight": ("gt-box", "tight box"),
+    "noisy": ("noisy-box", "tight box with UncertSAM's noise"),
+    "mask": ("gt-mask", "tight box and the true mask"),
+}
 _POINTS = re.compile(r"points-(\d{1,4})|(\d{1,4})p")
 
 
@@ -39,8 +46,9 @@ class BoxRule:
 
     Parameters
     ----------
-    kind : {"tight", "noisy", "overlap"}
-        The true box, the true box with UncertSAM's noise, or one at an overlap.
+    kind : {"tight", "noisy", "overlap", "mask"}
+        The true box, the true box with UncertSAM's noise, one at an overlap, or the true box that comes with the true
+        mask as a mask prompt: an upper bound.
     overlap : float
         In (0, 1), for ``kind="overlap"``; the others are of overlap 1.
     by : {"iou", "coverage"}
@@ -73,7 +81,7 @@ class BoxRule:
     def name(self) -> str:
         """As :func:`parse_prompt` reads it."""
         if self.kind != "overlap":
-            return "gt-box" if self.kind == "tight" else "noisy-box"
+            return _WITHOUT_OVERLAP[self.kind][0]
         several = "box" if self.count == 1 else f"boxes-{self.count}"
         return f"{several}-{_plain(self.overlap)}" + ("-coverage" if self.by == "coverage" else "")
 
@@ -81,7 +89,7 @@ class BoxRule:
     def title(self) -> str:
         """For people."""
         if self.kind != "overlap":
-            return "tight box" if self.kind == "tight" else "tight box with UncertSAM's noise"
+            return _WITHOUT_OVERLAP[self.kind][1]
         what = "IoU" if self.by == "iou" else "coverage"
         return f"{'box' if self.count == 1 else f'{self.count} boxes'} at {what} {_plain(self.overlap)}"
 
@@ -89,7 +97,7 @@ class BoxRule:
         """Boxes for a true mask ``(H, W)``."""
         height, width = truth.shape
         tight = Box.of_mask(truth)
-        if self.kind == "tight":
+        if self.kind in ("tight", "mask"):
             return (tight,)
         if self.kind == "noisy":
             return (noisy_box(tight, rng, (height, width)),)
@@ -173,6 +181,16 @@ class PromptSpec:
         """How many predictions are averaged."""
         return 1 if self.box is None else self.box.count
 
+    @property
+    def hint(self) -> bool:
+        """Whether the true mask is a mask prompt too; it depends on the view, so that :meth:`draw` leaves it out."""
+        return self.box is not None and self.box.kind == "mask"
+
+    @property
+    def opens(self) -> bool:
+        """Whether an annotator can go on from it: a single prediction from what a user can give."""
+        return self.count == 1 and not self.hint
+
     def draw(self, truth: NDArray[Any], rng: np.random.Generator) -> tuple[Prompts, ...]:
         """Prompts for an object.
 
@@ -253,8 +271,9 @@ def parse_prompts(text: str) -> tuple[PromptSpec, ...]:
 
 def _parse_term(term: str) -> BoxRule | PointRule | None:
     """The rule of one term; None where it is none, numbers that do not make sense included."""
-    if term in ("gt-box", "noisy-box"):
-        return BoxRule("tight" if term == "gt-box" else "noisy")
+    for kind, (name, _) in _WITHOUT_OVERLAP.items():
+        if term == name:
+            return BoxRule(kind)
     if term == "click":
         return PointRule()
     if points := _POINTS.fullmatch(term):

@@ -42,6 +42,8 @@ TIGHT = Box(40, 34, 87, 97)
         ("points-1", "points-1", "1 random click", 1),
         ("points-10", "points-10", "10 random clicks", 1),
         ("click", "click", "click at the centre", 1),
+        ("GT-mask", "gt-mask", "tight box and the true mask", 1),
+        ("click+gt-mask", "click+gt-mask", "click at the centre and tight box and the true mask", 1),
         ("points-10+box-0.5", "points-10+box-0.5", "10 random clicks and box at IoU 0.5", 1),
         ("boxes-3-0.5 + points-10", "points-10+boxes-3-0.5", "10 random clicks and 3 boxes at IoU 0.5", 3),
         ("3P", "points-3", "3 random clicks", 1),
@@ -58,7 +60,7 @@ def test_names(text: str, name: str, title: str, count: int) -> None:
     assert parse_prompt(spec.name) == spec
 
 
-box_rules = st.sampled_from([BoxRule("tight"), BoxRule("noisy")]) | st.builds(
+box_rules = st.sampled_from([BoxRule("tight"), BoxRule("noisy"), BoxRule("mask")]) | st.builds(
     BoxRule,
     st.just("overlap"),
     st.floats(1e-12, 1, exclude_max=True),
@@ -124,7 +126,7 @@ def test_a_single_rule_draws_what_its_function_draws() -> None:
         return prompts
 
     fresh = np.random.default_rng
-    assert draw("gt-box") == Prompts(box=TIGHT)
+    assert draw("gt-box") == draw("gt-mask") == Prompts(box=TIGHT)
     assert draw("click") == Prompts((centre_click(TRUTH),))
     assert draw("noisy-box") == Prompts(box=noisy_box(TIGHT, fresh(3), (128, 128)))
     assert draw("box-0.5") == Prompts(box=box_at_overlap(TIGHT, 0.5, fresh(3), (128, 128)))
@@ -152,3 +154,10 @@ def test_an_object_without_pixels_cannot_be_prompted(rng: np.random.Generator) -
     for name in ("gt-box", "click", "points-3", "box-0.5"):
         with pytest.raises(InputError, match="empty"):
             parse_prompt(name).draw(np.zeros((8, 8), bool), rng)
+
+
+def test_only_what_a_user_can_give_opens_a_session() -> None:
+    opens = {name: parse_prompt(name).opens for name in ("gt-box", "click", "gt-mask", "points-3+gt-mask", "3B(0.5)")}
+    assert opens == {"gt-box": True, "click": True, "gt-mask": False, "points-3+gt-mask": False, "3B(0.5)": False}
+    assert parse_prompt("points-3+gt-mask").hint
+    assert not parse_prompt("points-3").hint
