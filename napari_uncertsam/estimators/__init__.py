@@ -26,5 +26,29 @@ def _prompt() -> Estimator:
     return PromptPerturbation()
 
 
+def _tta() -> Estimator:
+    from napari_uncertsam.estimators.tta.photometric import PhotometricTta
+
+    return PhotometricTta("hue")
+
+
+def _tta_train() -> Estimator:
+    from napari_uncertsam.estimators.tta.photometric import PhotometricTta
+
+    return PhotometricTta("train")
+
+
+def _tta_geometric() -> Estimator:
+    from napari_uncertsam.estimators.tta.geometric import GeometricTta
+
+    return GeometricTta()
+
+
 #: Name to factory. Modules are imported when their method is made.
-ESTIMATORS: dict[str, Callable[[], Estimator]] = {"entropy": _entropy, "prompt": _prompt}
+ESTIMATORS: dict[str, Callable[[], Estimator]] = {
+    "entropy": _entropy,
+    "prompt": _prompt,
+    "tta": _tta,
+    "tta-train": _tta_train,
+    "tta-geometric": _tta_geometric,
+}
