@@ -11,9 +11,11 @@ import os
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from qtpy.QtCore import QObject, Qt, Signal
@@ -38,6 +40,7 @@ class _Ticket:
     done: Callable[[Any], None]
     failed: Callable[[str], None]
     stopped: Callable[[], None] | None = None
+    background: bool = False
     cancelled: threading.Event = field(default_factory=threading.Event)
 
 
@@ -50,6 +53,7 @@ class Worker(QObject):
         Of the thread.
     newest_wins : bool
         Submitting replaces what waits and tells what runs to stop; its result is dropped. Otherwise work is queued.
+        Work in the background is left alone by both: it goes on until it is cancelled itself.
     parent : QObject, optional
     """
 
@@ -66,6 +70,8 @@ class Worker(QObject):
         self._newest_wins = newest_wins
         self._executor = ThreadPoolExecutor(1, f"napari-uncertsam-{name}", initializer=_give_way)
         self._open: list[_Ticket] = []
+        self._waiting: deque[_Ticket] = deque()
+        self._waiting_behind: deque[_Ticket] = deque()
         self._closed = False
         # Queued: the signals are emitted on the worker thread, the slots run on the GUI thread.
         self._arrived.connect(self._deliver, Qt.ConnectionType.QueuedConnection)
@@ -76,6 +82,11 @@ class Worker(QObject):
         """Whether anything runs or waits."""
         return bool(self._open)
 
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether anything runs or waits that is not in the background."""
+        return any(not ticket.background for ticket in self._open)
+
     def submit(
         self,
         title: str,
@@ -83,6 +94,8 @@ class Worker(QObject):
         done: Callable[[Any], None],
         failed: Callable[[str], None],
         stopped: Callable[[], None] | None = None,
+        *,
+        background: bool = False,
     ) -> None:
         """Have `work` run on the worker thread; returns at once.
 
@@ -96,36 +109,54 @@ class Worker(QObject):
             Called on the GUI thread with the result, or with one sentence; neither is called after a cancel.
         stopped : callable, optional
             Called on the GUI thread instead of the two after a cancel.
+        background : bool
+            For work of minutes: whenever it asks `cancelled()`, the thread first does what else was submitted.
         """
         if self._closed:
             return
-        if self._newest_wins:
+        if self._newest_wins and not background:
             self.cancel()
-        ticket = _Ticket(title, work, done, failed, stopped)
+        ticket = _Ticket(title, work, done, failed, stopped, background)
         was_busy = self.is_busy
         self._open.append(ticket)
         if not was_busy:
             self.busy_changed.emit(True)
         self.progressed.emit(title, -1.0)
-        self._executor.submit(self._run, ticket)
+        (self._waiting_behind if background else self._waiting).append(ticket)
+        self._executor.submit(self._next)
 
-    def cancel(self) -> None:
-        """Tell everything that runs or waits to stop; results that come anyway are dropped."""
+    def cancel(self, *, background: bool = False) -> None:
+        """Tell what runs or waits to stop, with or without what is in the background; late results are dropped."""
         for ticket in self._open:
-            ticket.cancelled.set()
+            if background or not ticket.background:
+                ticket.cancelled.set()
 
     def close(self) -> None:
         """Cancel everything and let the thread end; does not wait for it."""
         self._closed = True
-        self.cancel()
+        self.cancel(background=True)
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _next(self) -> None:
+        """On the worker thread: do one thing that waits, if it has not been done in between; the background is last."""
+        for tickets in (self._waiting, self._waiting_behind):
+            if tickets:
+                self._run(tickets.popleft())
+                return
+
+    def _in_between(self, ticket: _Ticket) -> bool:
+        """On the worker thread, asked by work in the background: does what waits; whether that work is to stop."""
+        while self._waiting and not self._closed:
+            self._run(self._waiting.popleft())
+        return ticket.cancelled.is_set()
 
     def _run(self, ticket: _Ticket) -> None:
         """On the worker thread."""
         outcome: Any = Cancelled("Cancelled.")
         if not ticket.cancelled.is_set():
             try:
-                outcome = _Result(ticket.work(ticket.cancelled.is_set, self._reporter(ticket)))
+                cancelled = partial(self._in_between, ticket) if ticket.background else ticket.cancelled.is_set
+                outcome = _Result(ticket.work(cancelled, self._reporter(ticket)))
             except UncertSamError as error:
                 outcome = error
             except MemoryError:

@@ -80,6 +80,73 @@ def test_queued_work_is_all_done(qapp, qtbot):
     worker.close()
 
 
+def test_work_in_the_background_lets_everything_else_go_first(worker, qtbot):
+    steps, done, go = [], [], threading.Event()
+
+    def long(cancelled, _progress):
+        steps.append("begun")
+        assert go.wait(5)
+        for number in range(3):
+            if cancelled():
+                raise Cancelled("stopped")
+            steps.append(number)
+        return "long"
+
+    def short(_cancelled, _progress):
+        steps.append("short")
+        return "short"
+
+    worker.submit("Long", long, done.append, refuse, lambda: refuse("it was not cancelled"), background=True)
+    assert not worker.is_waited_for
+    qtbot.waitUntil(lambda: steps == ["begun"])
+    worker.submit("Replaced", lambda c, p: steps.append("replaced"), refuse, refuse)
+    worker.submit("Short", short, done.append, refuse)
+    assert worker.is_waited_for
+    go.set()
+    qtbot.waitUntil(lambda: not worker.is_busy)
+    assert steps == ["begun", "short", 0, 1, 2]
+    assert done == ["short", "long"]
+    worker.submit("After", lambda c, p: "after", done.append, refuse)
+    qtbot.waitUntil(lambda: done[-1] == "after")
+
+
+def test_work_in_the_background_waits_for_what_was_submitted_after_it(worker, qtbot):
+    go, done = threading.Event(), []
+    worker.submit("First", lambda c, p: go.wait(5) and "first", done.append, refuse)
+    worker.submit("Behind", lambda c, p: "behind", done.append, refuse, background=True)
+    worker.submit("Newest", lambda c, p: "newest", done.append, refuse)
+    go.set()
+    qtbot.waitUntil(lambda: not worker.is_busy)
+    assert done == ["newest", "behind"]
+
+
+def test_work_in_the_background_is_cancelled_only_by_name(worker, qtbot):
+    stopped, cycles, done = [], [], []
+
+    def long(cancelled, _progress):
+        while not cancelled():
+            cycles.append(threading.current_thread().name)
+            time.sleep(0.001)
+        raise Cancelled("stopped")
+
+    worker.submit("Long", long, refuse, refuse, lambda: stopped.append("long"), background=True)
+    qtbot.waitUntil(lambda: bool(cycles))
+    worker.cancel()
+
+    def fail(_cancelled, _progress):
+        raise EngineError("There was not enough memory.")
+
+    worker.submit("Fails", fail, refuse, done.append)  # within the other, which goes on
+    qtbot.waitUntil(lambda: bool(done))
+    before = len(cycles)
+    qtbot.waitUntil(lambda: len(cycles) > before)
+    assert not stopped
+    worker.cancel(background=True)
+    qtbot.waitUntil(lambda: not worker.is_busy)
+    assert stopped == ["long"]
+    assert set(cycles) == {"napari-uncertsam-test_0"}
+
+
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
