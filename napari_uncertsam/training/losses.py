@@ -1,4 +1,4 @@
-"""Losses for masks: cross-entropy balanced between object and background or plain, soft Dice, and the IoU head's."""
+"""Losses for masks: cross-entropy balanced between object and background or plain, focal, soft Dice, the IoU head's."""
 
 from __future__ import annotations
 
@@ -45,6 +45,35 @@ def soft_dice_loss(logits: Tensor, target: Tensor, smooth: float = 1.0) -> Tenso
     probability = logits.sigmoid()
     shared = (probability * target).sum((-2, -1))
     return 1 - (2 * shared + smooth) / (probability.sum((-2, -1)) + target.sum((-2, -1)) + smooth)
+
+
+def focal_loss(logits: Tensor, target: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """Cross-entropy per mask that counts pixels by how wrong they are, in nats: mean of ``a (1 - p)^gamma (-ln p)``.
+
+    Parameters
+    ----------
+    logits, target : (..., h, w)
+        `target` is 0 or 1; `p` is the probability of what is true there.
+    alpha : float
+        Weight `a` of the object's pixels; the background's is ``1 - alpha``.
+    gamma : float
+        0: no pixel counts less for being right already.
+
+    Returns
+    -------
+    (...) tensor
+
+    Examples
+    --------
+    >>> import torch
+    >>> round(focal_loss(torch.zeros(1, 1), torch.ones(1, 1)).item(), 4)  # 0.25 * 0.5 ** 2 * ln 2
+    0.0433
+    """
+    target = target.expand_as(logits)
+    surprise = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    wrong = (logits.sigmoid() - target).abs()
+    weight = alpha * target + (1 - alpha) * (1 - target)
+    return (weight * wrong**gamma * surprise).mean((-2, -1))
 
 
 @torch.no_grad()

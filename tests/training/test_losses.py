@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from napari_uncertsam.training.losses import balanced_bce, hard_iou, soft_dice_loss
+from napari_uncertsam.training.losses import balanced_bce, focal_loss, hard_iou, soft_dice_loss
 
 
 def test_plain_cross_entropy_is_the_mean_over_pixels() -> None:
@@ -75,3 +75,27 @@ def test_losses_can_be_descended() -> None:
     (balanced_bce(logits, target, 0.5) + soft_dice_loss(logits, target)).sum().backward()
     assert logits.grad is not None
     assert torch.equal(logits.grad < 0, target > 0)
+
+
+def test_focal_loss_by_two_other_routes() -> None:
+    from monai.losses import FocalLoss
+    from torchvision.ops import sigmoid_focal_loss
+
+    generator = torch.Generator().manual_seed(0)
+    logits = 4 * torch.randn(5, 6, 7, generator=generator, dtype=torch.float64)
+    target = (torch.rand(5, 6, 7, generator=generator) < 0.4).double()
+    for alpha, gamma in ((0.25, 2.0), (0.7, 0.5)):
+        ours = focal_loss(logits, target, alpha, gamma)
+        theirs = sigmoid_focal_loss(logits, target, alpha, gamma).mean((-2, -1))
+        torch.testing.assert_close(ours, theirs)
+        monai = FocalLoss(alpha=alpha, gamma=gamma, reduction="none")(logits[:, None], target[:, None])
+        torch.testing.assert_close(ours, monai[:, 0].mean((-2, -1)).double(), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(focal_loss(logits, target, 0.5, 0.0), balanced_bce(logits, target, 0) / 2)
+
+
+def test_focal_loss_has_a_gradient_where_it_is_certain() -> None:
+    logits = torch.tensor([[-80.0, 80.0, 0.0]], requires_grad=True)
+    focal_loss(logits[None], torch.tensor([[1.0, 1.0, 1.0]])).sum().backward()
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+    assert logits.grad[0].tolist() == pytest.approx([-0.25 / 3, 0, -0.25 / 3 * (0.25 * 0.5 + math.log(2) * 0.25)])
