@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, get_args
 
+from napari_uncertsam.checkpoints import find_part, missing_part
 from napari_uncertsam.errors import InputError
 from napari_uncertsam.evaluation.cases import Case
 from napari_uncertsam.evaluation.reproduce.published import PublishedRow, PublishedTable
@@ -120,6 +122,8 @@ class Paper:
     notes : callable (settings, record, datasets) -> list of str
         Sentences on how the numbers come about: those of the model of that record (None where there is none) on the
         named datasets.
+    needs : mapping of str to tuple of str
+        Kinds of fitted parts that some of what is computed needs, by its name.
     """
 
     key: str
@@ -131,6 +135,7 @@ class Paper:
     beside: Callable[[PublishedTable, PublishedRow], Beside]
     groups: Callable[[ReproductionSettings], tuple[Group, ...]]
     notes: Callable[[ReproductionSettings, Mapping[str, Any] | None, tuple[str, ...]], list[str]]
+    needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -142,3 +147,19 @@ class Paper:
         tables = [table for table in self.tables if dataset in [column.dataset for column in table.columns]]
         runs = {self.beside(table, row).run for table in tables for row in table.rows}
         return frozenset(run for run in runs if run is not None)
+
+    def parts(self, sha256: str) -> dict[str, Path | None]:
+        """Fitted parts that something needs, by kind: where those of a checkpoint lie, None for those that it lacks."""
+        kinds = dict.fromkeys(kind for kinds in self.needs.values() for kind in kinds)
+        return {kind: find_part(kind, sha256) for kind in kinds}
+
+    def for_model(self, sha256: str, model: str) -> Paper:
+        """The paper as far as one model can run it: rows that lack a fitted part say how to fit it."""
+        parts = self.parts(sha256)
+
+        def beside(table: PublishedTable, row: PublishedRow) -> Beside:
+            found = self.beside(table, row)
+            lacks = [kind for kind in self.needs.get(found.run or "", ()) if parts[kind] is None]
+            return Beside(None, missing_part(lacks[0], model)) if lacks else found
+
+        return replace(self, beside=beside)

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_uncertsam.checkpoints import file_sha256
 from napari_uncertsam.errors import InputError
 from napari_uncertsam.evaluation.benchmark import spread
 from napari_uncertsam.evaluation.cases import Case
@@ -152,12 +153,15 @@ def reproduce(
         If the model fails; what was finished is kept.
     """
     out = Path(out)
+    paper, parts = paper.for_model(engine.sha256, engine.name), paper.parts(engine.sha256)
     images = {key: spread(dataset.images(), limit) for key, dataset in collection.found.items()}
-    run = {
+    run: dict[str, Any] = {
         "settings": settings.to_dict(),
         "data": str(collection.root.resolve()),
         "checkpoint_sha256": engine.sha256,
     }
+    if fitted := [f"{kind} {file_sha256(path)[:12]}" for kind, path in parts.items() if path is not None]:
+        run["fitted"] = fitted
     progress = prepare_folder(out, run, overwrite=overwrite, files=(DOCUMENT, PAGE))
     unread = Reproduction(paper, collection, engine, settings, images, progress, report or (lambda _: None)).go()
     record = Pipeline(engine).record_of_model()

@@ -14,18 +14,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from napari_uncertsam.checkpoints import CACHE_VARIABLE, install_part, missing_part, write_part
 from napari_uncertsam.engine import Decoded, Embedding
+from napari_uncertsam.errors import InputError
 from napari_uncertsam.evaluation import metrics
 from napari_uncertsam.evaluation.benchmark import EvaluationSettings, evaluate
 from napari_uncertsam.evaluation.datasets import open_dataset
 from napari_uncertsam.evaluation.predicting import predict_case
-from napari_uncertsam.evaluation.reproduce.uncertsam import halved, truth_logits
+from napari_uncertsam.evaluation.reproduce.uncertsam import halved
+from napari_uncertsam.evaluation.simulate import parse_prompt
+from napari_uncertsam.evaluation.simulate.hint import truth_logits
 from napari_uncertsam.pipeline import Pipeline
 from napari_uncertsam.prediction import Settings
 from napari_uncertsam.prompts import Box, MaskPrompt, Prompts
+from napari_uncertsam.refinement.dense_fusion import DenseFusion
+from napari_uncertsam.refinement.fusion_head import FusionHead
+from napari_uncertsam.view import View
 from tests.evaluation.reproduce import layouts
 from tests.evaluation.reproduce.conftest import Run
-from tests.fakes import FakeEngine
+from tests.fakes import SOURCE, FakeEngine
 
 L = math.log((1 - 1e-7) / 1e-7)
 
@@ -142,17 +149,48 @@ def test_no_object_is_an_empty_mask(run: Run, tmp_path: Path) -> None:
     assert cell(seen, "SAM (No", "istd", "no_object")["mean"] == 0
 
 
-def test_dense_fusion_says_what_it_needs(run: Run, tmp_path: Path) -> None:
+def test_dense_fusion_says_what_it_needs(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     layouts.uncertsam(tmp_path / "data", "ISTD", 1)
     document = run("uncertsam", tmp_path / "data")
     rows = [row for row in document["tables"][0]["rows"] if row["name"].startswith("Dense")]
     assert len(rows) == 3
     for row in rows:
         assert row["beside"] is None
-        assert {c["reason"] for c in row["cells"]} == {
-            "It needs trained fusion weights; dense fusion is not part of this version yet."
-        }
         assert all(c["n"] is None and c["values"]["iou"]["published"] > 0 for c in row["cells"])
+    reasons = {row["name"]: {c["reason"] for c in row["cells"]} for row in rows}
+    assert reasons == {
+        "Dense Fusion w/ SAM (Ones Map)": {missing_part("fusion-sam-ones", "fake")},
+        "Dense Fusion w/ LA (Ones Map)": {missing_part("laplace", "fake")},
+        "Dense Fusion w/ LA": {missing_part("laplace", "fake")},
+    }
+    assert document["left_out"] == []
+
+
+def test_dense_fusion_runs_where_it_was_fitted(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    layouts.uncertsam(tmp_path / "data", "ISTD", 2)
+    run("uncertsam", tmp_path / "data")
+    engine, name = FakeEngine(), "fusion-sam-ones"
+    head = FusionHead(SOURCE, 4, "random")
+    part = write_part(tmp_path / "part.safetensors", name, engine.sha256, head.state_dict(), {})
+    install_part(part, name, engine.sha256)
+    with pytest.raises(InputError, match=r"fitted: None then, fusion-sam-ones \w{12} now"):
+        run("uncertsam", tmp_path / "data")  # what is finished there lacks it
+    document = run("uncertsam", tmp_path / "data", "fitted")
+    method, found = DenseFusion(name), []
+    dataset = open_dataset("istd", root=tmp_path / "data")
+    for case in (case for image in dataset.images() for case in dataset.load(image)):
+        [prompts] = parse_prompt("gt-box").draw(case.truth, np.random.default_rng(0))
+        embedding = engine.embed(case.seen_through.apply(case.volume.slice(case.plane, case.slice_index)))
+        view = View.whole(*case.truth.shape)
+        belief = method.estimate(engine, embedding, view.prompts_to_view(prompts, 256), np.random.default_rng(0))
+        found.append(metrics.iou(view.local_map(belief.logits(), *case.truth.shape) > 0, case.truth))
+    ours = cell(document, "Dense Fusion w/ SAM", "istd", "iou")
+    assert ours["n"] == len(found)
+    assert ours["mean"] == pytest.approx(100 * np.mean(found))
+    assert ours["published"] is not None
+    assert cell(document, "Dense Fusion w/ LA (", "istd", "iou")["n"] is None
 
 
 def test_the_papers_checkpoint_is_recognised(run: Run, tmp_path: Path) -> None:
