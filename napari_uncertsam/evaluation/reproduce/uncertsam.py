@@ -130,8 +130,8 @@ def _notes(settings: ReproductionSettings, record: Mapping[str, Any] | None, dat
         "reproduction.json is how often that was.",
         "Ground truth mask: the logit of the true mask (16.12 inside, -16.12 outside, averaged down to the size of a "
         "mask prompt) and the tight box go into the unchanged model. Nothing is trained.",
-        "Dense fusion runs where its parts were fitted for the model. Laplace's first pass is in closed form, where the "
-        "paper averages samples; the second pass is one decode of the model with its usual choice of a token.",
+        "Dense fusion runs where its parts were fitted for the model. Laplace's first pass is in closed form, where "
+        "the paper averages samples; the second pass is one decode of the model with its usual choice of a token.",
         "The band of the boundary IoU is 0.02 of the diagonal wide, the default of the code that the paper refers to; "
         "it does not say which it used, so 0.01 stands beside.",
     ]
