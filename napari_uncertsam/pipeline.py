@@ -10,7 +10,8 @@ import hashlib
 import platform
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -19,10 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_uncertsam.engine import Decoded, Embedding, Engine, memory_errors
+from napari_uncertsam.engine import Decoded, Embedding, Engine, WatchedEngine, memory_errors
 from napari_uncertsam.errors import Cancelled, InputError
 from napari_uncertsam.estimators.base import Belief, Estimator
 from napari_uncertsam.estimators.measures import Measure
+from napari_uncertsam.estimators.tta.copies import LooksAtCopies
 from napari_uncertsam.measure import areas, maps_on_slice, region_of_interest, suggestions_on_slice
 from napari_uncertsam.prediction import Maps, Prediction, RefinedPrediction, Request, Settings
 from napari_uncertsam.prompts import Box, Prompts
@@ -42,7 +44,7 @@ ProgressCallback = Callable[[str, float], None]
 
 
 class EmbeddingCache:
-    """Embeddings by content, least recently used dropped first."""
+    """Embeddings by content, least recently used dropped first; with them go those of changed copies of the image."""
 
     def __init__(self, limit_bytes: int = CACHE_BYTES) -> None:
         self.limit_bytes = limit_bytes
@@ -60,6 +62,10 @@ class EmbeddingCache:
     def put(self, key: str, embedding: Embedding) -> None:
         """Keep an embedding; the newest is kept even if it alone is over the limit."""
         self._entries[key] = embedding
+        self.trim()
+
+    def trim(self) -> None:
+        """Drop what was used longest ago until the rest is within the limit: entries grow as methods look at copies."""
         while len(self._entries) > 1 and sum(e.nbytes for e in self._entries.values()) > self.limit_bytes:
             self._entries.popitem(last=False)
 
@@ -73,6 +79,7 @@ class _Run:
     cancelled: CancelledCallback
     progress: ProgressCallback
     seconds: dict[str, float] = field(default_factory=lambda: {"embed": 0.0, "decode": 0.0, "measure": 0.0})
+    share: float = 0.0
 
     @cached_property
     def raw(self) -> NDArray[Any]:
@@ -89,6 +96,11 @@ class _Run:
         """Raise `Cancelled` when a newer request waits or the user pressed Cancel."""
         if self.cancelled():
             raise Cancelled("The prediction was cancelled.")
+
+    def tell(self, stage: str, share: float) -> None:
+        """Report progress; the share never falls, also where a stage comes again in a larger view."""
+        self.share = max(self.share, share)
+        self.progress(stage, self.share)
 
     def timed(self, stage: str, start: float) -> None:
         """Add the time since `start` to a stage."""
@@ -159,9 +171,17 @@ class Pipeline:
             raise InputError("A mask prompt needs the view that it belongs to; give one with the request.")
         if request.view is not None and not request.view.meets(*run.shape):
             raise InputError(f"{request.view} shows nothing of the {run.shape[0]} x {run.shape[1]} image.")
-        run.progress("looking at the image", 0.1)
+        run.tell("looking at the image", 0.1)
         view, belief = self._believe(run, prompts)
         return self._prediction(run, view, prompts, belief, start)
+
+    def remeasure(self, volume: Volume, prediction: Prediction, measure: Measure | None) -> Prediction:
+        """A prediction with another measure of the same belief, as :meth:`predict` would give it; no model is asked."""
+        request = prediction.request
+        request = replace(request, settings=replace(request.settings, measure=measure))
+        run = _Run(volume, request, lambda: False, lambda _stage, _fraction: None)
+        prompts = request.prompts.clipped(*run.shape)
+        return self._prediction(run, prediction.view, prompts, prediction.belief, time.perf_counter())
 
     def refine(
         self,
@@ -180,21 +200,20 @@ class Pipeline:
         run = _Run(volume, request, cancelled or (lambda: False), progress or (lambda _stage, _fraction: None))
         start, settings, view = time.perf_counter(), request.settings, prediction.view
         given = request.prompts.clipped(*run.shape)
-        embedding, decode = self._embed(run, view), time.perf_counter()
-        run.progress("refining", 0.5)
-        refinement = refine_rounds(
-            self.engine,
-            embedding,
-            view.prompts_to_view(given, self.engine.resolution),
-            prediction.belief,
-            self.method(settings.method),
-            np.random.default_rng([settings.seed, 1]),
-            settings.ugpa,
-            rounds=settings.rounds,
-            cancelled=run.cancelled,
-        )
-        run.stop_if_cancelled()
-        run.timed("decode", decode)
+        embedding = self._embed(run, view)
+        run.tell("refining", 0.5)
+        with self._watched(run) as engine:
+            refinement = refine_rounds(
+                engine,
+                embedding,
+                view.prompts_to_view(given, engine.resolution),
+                prediction.belief,
+                self.method(settings.method),
+                np.random.default_rng([settings.seed, 1]),
+                settings.ugpa,
+                rounds=settings.rounds,
+                cancelled=run.cancelled,
+            )
         if not any(r.accepted for r in refinement.rounds):
             return RefinedPrediction(prediction, prediction, refinement.rounds)
         prompts = self._adopted(run, view, given, refinement.prompts)
@@ -233,13 +252,39 @@ class Pipeline:
         return embedding
 
     def _estimate(self, run: _Run, view: View, prompts: Prompts) -> Belief:
-        embedding, start = self._embed(run, view), time.perf_counter()
+        embedding = self._embed(run, view)
         rng = np.random.default_rng([run.request.settings.seed, 0])
         local = view.prompts_to_view(prompts, self.engine.resolution)
-        belief = self.method(run.request.settings.method).estimate(self.engine, embedding, local, rng)
-        run.timed("decode", start)
+        with self._watched(run) as engine:
+            return self.method(run.request.settings.method).estimate(engine, embedding, local, rng)
+
+    @contextmanager
+    def _watched(self, run: _Run) -> Iterator[Engine]:
+        """The engine as a method gets it; what the method takes beyond embedding counts as decoding.
+
+        A method may embed changed copies of the image, which is slow: each is told and timed, and a place to stop.
+        """
+        method = self.method(run.request.settings.method)
+        total = method.copies if isinstance(method, LooksAtCopies) else 0
+        start, before, seen = time.perf_counter(), run.seconds["embed"], 0
+
+        @contextmanager
+        def copy() -> Iterator[None]:
+            nonlocal seen
+            run.stop_if_cancelled()
+            of_all = f" of {total}" if total else ""
+            run.tell(f"looking at changed copy {seen + 1}{of_all}", 0.1 + 0.5 * seen / max(total, seen + 1))
+            seen, began = seen + 1, time.perf_counter()
+            yield
+            run.timed("embed", began)
+
+        try:
+            yield WatchedEngine(self.engine, copy, run.stop_if_cancelled)
+        finally:
+            if seen:
+                self.cache.trim()
+        run.timed("decode", start + run.seconds["embed"] - before)
         run.stop_if_cancelled()
-        return belief
 
     def _believe(self, run: _Run, prompts: Prompts) -> tuple[View, Belief]:
         """Choose the view (zoom in two steps for clicks), predict, and grow the view while the object is cut off."""
@@ -258,7 +303,7 @@ class Pipeline:
             grown = view.grown(height, width)
             if grown == view or not touches_border(belief.logits(), view, height, width):
                 break
-            run.progress("zooming out", 0.6)
+            run.tell("zooming out", 0.6)
             view = grown
             belief = self._estimate(run, view, prompts)
         return view, belief
@@ -301,7 +346,7 @@ class Pipeline:
     def _prediction(self, run: _Run, view: View, prompts: Prompts, belief: Belief, start: float) -> Prediction:
         """Measure a belief: maps on the slice, area with its interval, suggestions."""
         measure = time.perf_counter()
-        run.progress("measuring", 0.9)
+        run.tell("measuring", 0.9)
         with memory_errors(f"map the {view.height} x {view.width} pixels around the object"):
             maps = maps_on_slice(belief, view, run.shape, self.measure_of(run.request.settings))
         area, interval = areas(belief, view, maps)

@@ -66,7 +66,7 @@ def check(prediction: Prediction, shape: tuple[int, int]) -> None:
     assert stages <= prediction.seconds["total"] + 1e-6
 
 
-@pytest.mark.parametrize("method", ["entropy", "prompt"])
+@pytest.mark.parametrize("method", ["entropy", "prompt", "tta", "tta-train", "tta-geometric"])
 def test_a_box_gives_mask_maps_and_suggestions(method: str) -> None:
     volume, labels = photo()
     engine = FakeEngine()
@@ -173,6 +173,94 @@ def test_the_cache_drops_what_was_used_longest_ago() -> None:
     tiny.put("b", embeddings[1])
     assert tiny.get("b") is embeddings[1]
     assert len(tiny) == 1
+
+
+def test_the_cache_counts_what_has_grown() -> None:
+    engine = FakeEngine(64)
+    image = scene(32, 32)[0]
+    first, second, third = (engine.embed(image) for _ in range(3))
+    cache = EmbeddingCache(limit_bytes=4 * first.nbytes)
+    for key, embedding in (("a", first), ("b", second), ("c", third)):
+        cache.put(key, embedding)
+    third.derived["copy"] = engine.embed(image)
+    cache.trim()
+    assert len(cache) == 3
+    third.derived["another"] = engine.embed(image)
+    cache.trim()
+    assert (cache.get("a"), len(cache)) == (None, 2)
+    second.derived.update({n: engine.embed(image) for n in range(9)})
+    cache.get("b")
+    cache.trim()
+    assert (cache.get("c"), len(cache)) == (None, 1)
+    assert cache.get("b") is second  # alone over the limit, but in use
+
+
+def test_copies_are_forgotten_with_their_image() -> None:
+    """With its copies an image takes nearly three times the memory; two such images do not fit."""
+    engine = FakeEngine()
+    one = engine.embed(scene()[0])
+    pipeline = Pipeline(engine, cache_bytes=5 * one.nbytes)
+    volumes = [Volume(scene(seed=seed)[0], rgb=True) for seed in range(3)]
+    for volume in volumes:
+        pipeline.predict(volume, make(volume, Prompts(box=OBJECT), zoom=False))
+    assert (len(pipeline.cache), engine.embed_calls) == (3, 4)
+    for volume in volumes[:2]:
+        pipeline.predict(volume, make(volume, Prompts(box=OBJECT), zoom=False, method="tta-geometric"))
+    assert (len(pipeline.cache), engine.embed_calls) == (1, 4 + 2 * 7)
+    pipeline.predict(volumes[1], make(volumes[1], Prompts(box=OBJECT), zoom=False, method="tta-geometric"))
+    assert engine.embed_calls == 4 + 2 * 7
+
+
+@pytest.mark.parametrize("done", [0, 1, 4])
+def test_looking_at_copies_is_told_and_can_be_stopped(done: int) -> None:
+    volume, _ = photo()
+    engine = FakeEngine(delay=0.002)
+    pipeline = Pipeline(engine)
+    request = make(volume, Prompts(box=OBJECT), method="tta-geometric")
+    told: list[tuple[str, float]] = []
+    with pytest.raises(Cancelled):
+        pipeline.predict(
+            volume,
+            request,
+            cancelled=lambda: engine.embed_calls > done,
+            progress=lambda stage, share: told.append((stage, share)),
+        )
+    assert engine.embed_calls == done + 1
+    assert [stage for stage, _ in told[1:]] == [f"looking at changed copy {n + 1} of 7" for n in range(done)]
+    # What was seen is kept for the next time.
+    prediction = pipeline.predict(volume, request, progress=lambda stage, share: told.append((stage, share)))
+    check(prediction, (128, 128))
+    assert engine.embed_calls == 8
+    assert [s for s in told if s[0] == "measuring"] == [("measuring", 0.9)]
+    assert prediction.seconds["embed"] >= 0.002 * (7 - done)
+    assert prediction.seconds["decode"] >= 0.002 * 8
+    again = pipeline.predict(volume, request)
+    assert engine.embed_calls == 8
+    assert again.seconds["embed"] < 0.002 * 7
+    assert np.array_equal(again.maps.probability, prediction.maps.probability)
+
+
+def test_progress_never_falls_when_copies_are_seen_in_a_larger_view() -> None:
+    volume, _ = photo(400, 400, Box(60, 60, 339, 339))
+    told: list[tuple[str, float]] = []
+    pipeline = Pipeline(FakeEngine(doubt=2.0))
+    request = make(volume, Prompts(box=Box(150, 150, 250, 250)), method="tta-geometric")
+    pipeline.predict(volume, request, progress=lambda stage, share: told.append((stage, share)))
+    assert sum(stage == "zooming out" for stage, _ in told) == 2
+    assert sum(stage == "looking at changed copy 7 of 7" for stage, _ in told) == 3
+    assert [share for _, share in told] == sorted(share for _, share in told)
+
+
+def test_refinement_looks_at_copies_once() -> None:
+    volume, _ = photo()
+    engine = FakeEngine()
+    pipeline = Pipeline(engine)
+    cut = make(volume, Prompts(box=Box(40, 34, 87, 80)), method="tta-geometric", zoom=False)
+    prediction = pipeline.predict(volume, cut)
+    assert engine.embed_calls == 8
+    refined = pipeline.refine(volume, prediction)
+    assert engine.embed_calls == 8
+    check(refined.prediction, (128, 128))
 
 
 @pytest.mark.parametrize("method", ["entropy", "prompt"])

@@ -4,6 +4,7 @@ from napari_uncertsam.engine.building import build_model, config_path, image_fea
 from napari_uncertsam.engine.memory import memory_errors
 from napari_uncertsam.engine.sam2_engine import Sam2Engine
 from napari_uncertsam.engine.values import Decoded, DenseTransform, Embedding, Engine
+from napari_uncertsam.engine.watched import WatchedEngine
 
 __all__ = [
     "Decoded",
@@ -11,6 +12,7 @@ __all__ = [
     "Embedding",
     "Engine",
     "Sam2Engine",
+    "WatchedEngine",
     "build_model",
     "config_path",
     "image_features",
