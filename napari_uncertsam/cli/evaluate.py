@@ -38,7 +38,9 @@ def evaluate(
         str, typer.Argument(help="Folder with images/ and masks/, or a known dataset's folder or name.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for the results; continued if it holds an unfinished evaluation.")],
-    methods: Annotated[str, typer.Option(help="Uncertainty methods, comma-separated.")] = "entropy,prompt",
+    methods: Annotated[
+        str, typer.Option(help="Uncertainty methods, comma-separated; METHOD:MEASURE for another measure.")
+    ] = "entropy,prompt",
     prompts: Annotated[
         str,
         typer.Option(help="Comma-separated: gt-box, noisy-box, box-R, boxes-N-R, points-K, click; joined by +."),
@@ -138,35 +140,40 @@ def show(results: Results) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)
-    console.print(_means(document, columns=max(1, (console.width - 32) // 16)))
+    console.print(_means(results, columns=max(1, (console.width - 32) // 16)))
     if document["annotators"]:
         console.print(_effort(document["annotators"]))
 
 
-def _means(document: Mapping[str, Any], columns: int) -> Table:
-    """Means of all that is not set apart, of as many measures as there is room for."""
+def _means(results: Results, columns: int) -> Table:
+    """Means of all that is not set apart, of as many measures as there is room for, and which differ."""
     from rich.table import Table
 
+    from napari_uncertsam.evaluation.comparing_methods import verdict
     from napari_uncertsam.evaluation.metrics import MEASURES
 
+    document = results.document
+    compared = {(entry["prompt"], entry["method"]): entry for entry in results.comparisons}
     said, shown = document["dataset"], SHOWN[:columns]
     title = f"{said['name']}: {said['cases']} objects in {said['images']} images, {said['groups']} groups"
-    table = Table(title=title, caption=_caption(document, left=len(SHOWN) - len(shown)))
+    table = Table(title=title, caption=_caption(results, left=len(SHOWN) - len(shown)))
     for column in ("prompt", "method", "n"):
-        table.add_column(column, no_wrap=column == "n")
+        table.add_column(column, no_wrap=column == "n", overflow="fold")
     units = "/".join(sorted({row["unit"] for row in document["cases"]}, key=("mm", "px").index))
     for name in shown:
         unit = f" ({units})" if MEASURES[name].unit == "length" else ""
         table.add_column(MEASURES[name].title + unit, justify="right", no_wrap=True)
     for part in document["summary"]:
         if part["modality"] is None:
-            values = [_cell(part["measures"][name], part["n"]) for name in shown]
-            table.add_row(part["prompt"], part["method"], str(part["n"]), *values)
+            entry = compared.get((part["prompt"], part["method"]))
+            values = [_cell(part["measures"][name], part["n"], verdict(name, entry) if entry else "") for name in shown]
+            table.add_row(part["prompt"], part["method"].replace(":", ":\n"), str(part["n"]), *values)
     return table
 
 
-def _caption(document: Mapping[str, Any], left: int) -> str:
+def _caption(results: Results, left: int) -> str:
     """What the numbers are, how far to trust their intervals, and what is not among them."""
+    document = results.document
     level, groups = document["settings"]["level"], document["dataset"]["groups"]
     if groups == 1:
         sentences = ["Means; a single group has no interval."]
@@ -174,6 +181,9 @@ def _caption(document: Mapping[str, Any], left: int) -> str:
         sentences = [f"Means with {100 * level:g} % bootstrap intervals over groups."]
         if groups < FEW_GROUPS:
             sentences.append(f"Of {groups} groups they are not to be trusted, and often too narrow.")
+        if results.comparisons:
+            reference = results.comparisons[0]["reference"]
+            sentences.append(f"Better and worse: than {reference}, case by case, where that interval excludes 0.")
     apart = [name for name in document["settings"]["apart"] if any(r["modality"] == name for r in document["cases"])]
     if apart:
         sentences.append(f"Set apart: {', '.join(apart)}.")
@@ -182,11 +192,13 @@ def _caption(document: Mapping[str, Any], left: int) -> str:
     return " ".join(sentences)
 
 
-def _cell(value: Mapping[str, Any], n: int) -> str:
+def _cell(value: Mapping[str, Any], n: int, verdict: str) -> str:
     if value["mean"] is None:
         return "-"
     text = f"{value['mean']:.3f}" + (f" (n {value['n']})" if value["n"] < n else "")
-    return text if value["low"] is None else f"{text}\n{value['low']:.3f}-{value['high']:.3f}"
+    if value["low"] is None:
+        return text
+    return f"{text}\n{value['low']:.3f}-{value['high']:.3f}" + (f"\n{verdict}" if verdict else "")
 
 
 def _effort(summaries: Sequence[Mapping[str, Any]]) -> Table:

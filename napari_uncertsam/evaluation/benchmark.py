@@ -19,6 +19,7 @@ import numpy as np
 
 from napari_uncertsam.errors import InputError
 from napari_uncertsam.evaluation.cases import Dataset
+from napari_uncertsam.evaluation.comparing_methods import compare_methods
 from napari_uncertsam.evaluation.metrics import MEASURES
 from napari_uncertsam.evaluation.progress_file import ProgressFile, alone_in, clear_folder, prepare_folder
 from napari_uncertsam.evaluation.results import FORMAT, RESULTS, TABLE, VERSION, Results, Row
@@ -32,7 +33,10 @@ from napari_uncertsam.pipeline import Pipeline
 __all__ = ["EvaluationSettings", "Progress", "evaluate"]
 
 #: Columns of ``results.csv`` before the measures.
-_DESCRIPTION = ("case", "image", "plane", "slice", "value", "group", "modality", "area_px", "unit", "prompt", "method")
+_DESCRIPTION = (
+    *("case", "image", "plane", "slice", "value", "group", "modality", "area_px", "unit"),
+    *("prompt", "method", "measure"),
+)
 
 
 def evaluate(
@@ -190,6 +194,7 @@ def _document(
         "mean": overall_means(summary, settings.prompts[0].name),
         "summary": summary,
         "agreement": summarise_agreement(rows, **shared),
+        "comparisons": compare_methods(rows, settings.methods, **shared),
         "annotators": _annotators(entries, settings),
         "cases": rows,
     }

@@ -51,6 +51,7 @@ def measure_row(
         maps.uncertainty,
         case.truth,
         reference=None if reference is outcome else reference.maps.probability,
+        entropy=None if outcome.measure == "entropy" else outcome.showing("entropy").maps.uncertainty,
         spacing=case.spacing,
         tolerance=tolerance,
     )
@@ -66,6 +67,7 @@ def measure_row(
         "unit": case.unit,
         "prompt": prompt,
         "method": method,
+        "measure": outcome.measure,
         "prompts": [prompts_to_dict(given) for given in prompts],
         "view": list(astuple(outcome.view)),
         **{name: plain(value) for name, value in measured.values.items()},

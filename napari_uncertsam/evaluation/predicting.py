@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -42,6 +42,39 @@ class Outcome:
     maps: Maps
     measure: Measure
     seconds: Mapping[str, float]
+
+    def showing(self, measure: Measure) -> Outcome:
+        """The same belief with another measure of its uncertainty."""
+        if measure == self.measure:
+            return self
+        return replace(self, measure=measure, maps=maps_on_slice(self.belief, self.view, self.maps.shape, measure))
+
+
+def predict_methods(
+    pipeline: Pipeline,
+    case: Case,
+    prompts: Sequence[Prompts],
+    settings: Mapping[str, Settings],
+    *,
+    hint: bool = False,
+) -> dict[str, Outcome]:
+    """:func:`predict_case` with every one of some settings; those that differ in the measure only share a prediction.
+
+    Parameters
+    ----------
+    pipeline, case, prompts, hint
+        See :func:`predict_case`.
+    settings : mapping
+        By the names that the outcomes have.
+    """
+    beliefs: dict[Settings, Outcome] = {}
+    found = {}
+    for name, wanted in settings.items():
+        shared = replace(wanted, measure=None)
+        if shared not in beliefs:
+            beliefs[shared] = predict_case(pipeline, case, prompts, wanted, hint=hint)
+        found[name] = beliefs[shared].showing(pipeline.measure_of(wanted))
+    return found
 
 
 def predict_case(

@@ -11,8 +11,9 @@ from typing import Any
 
 from napari_uncertsam.errors import Cancelled, InputError
 from napari_uncertsam.evaluation.cases import Case, Dataset, case_rng
+from napari_uncertsam.evaluation.comparing_methods import REFERENCE
 from napari_uncertsam.evaluation.measuring import measure_row, stored_maps
-from napari_uncertsam.evaluation.predicting import Outcome, predict_case
+from napari_uncertsam.evaluation.predicting import Outcome, predict_methods
 from napari_uncertsam.evaluation.progress_file import ProgressFile, stamp_of
 from napari_uncertsam.evaluation.results import write_maps
 from napari_uncertsam.evaluation.settings import EvaluationSettings
@@ -22,8 +23,6 @@ from napari_uncertsam.prompts import Prompts
 
 #: Rows that may wait to be measured: each holds maps of its slice.
 _WAITING = 16
-#: The method whose error all methods are ranked against: the single prediction.
-REFERENCE = "entropy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +126,9 @@ class Evaluation:
     def _case(self, page: _Page, case: Case, spec: PromptSpec, prompts: tuple[Prompts, ...], queue: _Queue) -> None:
         """Predict one case from one prompt with every method; let the annotators go on from it."""
         settings = self.settings
-        methods = dict.fromkeys((REFERENCE, *settings.methods))
-        found = {
-            m: predict_case(self.pipeline, case, prompts, settings.of_method(m), hint=spec.hint) for m in methods
-        }
+        # All methods are ranked against the error of the single prediction too.
+        wanted = {m: settings.of_method(m) for m in dict.fromkeys((REFERENCE, *settings.methods))}
+        found = predict_methods(self.pipeline, case, prompts, wanted, hint=spec.hint)
         for method in settings.methods:
             queue.put(page.measure, case, spec.name, prompts, method, found[method], found[REFERENCE])
         if not spec.opens:

@@ -12,7 +12,7 @@ from napari_uncertsam.evaluation.metrics.table import TOLERANCE
 from napari_uncertsam.evaluation.simulate import PromptSpec, parse_prompt
 from napari_uncertsam.evaluation.simulate.policies import find_policy
 from napari_uncertsam.prediction import Settings
-from napari_uncertsam.refinement.methods import parse_method
+from napari_uncertsam.refinement.methods import make_method, parse_method
 from napari_uncertsam.volume import Window
 
 
@@ -23,7 +23,8 @@ class EvaluationSettings:
     Parameters
     ----------
     methods : tuple of str
-        Names of methods, each with a measure behind a colon if it is not the method's own: "prompt:mi".
+        Names of methods, each with a measure behind a colon if it is not the method's own: "prompt:mi", which becomes
+        "prompt:mutual-information". Those that differ in the measure only share their predictions.
     prompts : tuple of PromptSpec
     model : str
         Name of the model that the pipeline runs.
@@ -69,6 +70,7 @@ class EvaluationSettings:
     window: Window | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "methods", tuple(map(full_name, self.methods)))
         for what, names in (
             ("method", self.methods),
             ("prompt", tuple(p.name for p in self.prompts)),
@@ -80,8 +82,6 @@ class EvaluationSettings:
             raise InputError(
                 "An annotator goes on from one prediction as a user makes it, and no prompt is one; add gt-box."
             )
-        for method in self.methods:
-            parse_method(method)
         for annotator in self.annotators:
             find_policy(annotator)
         if self.seed < 0 or self.clicks < 0:
@@ -132,3 +132,25 @@ class EvaluationSettings:
         ['gt-box', 'boxes-3-0.5']
         """
         return cls(methods, tuple(parse_prompt(name) for name in prompts), **others)
+
+
+def full_name(method: str) -> str:
+    """A method as tables name it, its measure written out.
+
+    Raises
+    ------
+    InputError
+        If there is no such method or measure, or the method does not have the measure.
+
+    Examples
+    --------
+    >>> full_name("prompt:mi"), full_name("entropy")
+    ('prompt:mutual-information', 'entropy')
+    """
+    name, measure = parse_method(method)
+    if measure is None:
+        return name
+    own = make_method(name).measures
+    if measure not in own:
+        raise InputError(f"The method {name!r} has no measure {measure!r}; it has {', '.join(own)}.")
+    return f"{name}:{measure}"

@@ -16,6 +16,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from napari_uncertsam.cli.evaluate import SHOWN
+from napari_uncertsam.evaluation.comparing_methods import verdict
 from napari_uncertsam.evaluation.results import Results
 from napari_uncertsam.prompts import Box
 from tests.fakes import FakeEngine, scene
@@ -50,6 +52,24 @@ def test_files_and_table(run: Run, engine: FakeEngine, data: Path, tmp_path: Pat
     assert "<html" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
+def test_a_method_with_a_measure_and_which_means_differ(
+    run: Run, engine: FakeEngine, data: Path, tmp_path: Path
+) -> None:
+    words = ("evaluate", data, "--out", tmp_path / "out", "--prompts", "box-0.5", "--worst", 1)
+    done = run(*words, "--methods", "entropy,prompt:mi,prompt:std", "--annotators", "random", "--clicks", 1)
+    assert done.code == 0, done.err
+    results = Results.read(tmp_path / "out")
+    assert results.methods == ("entropy", "prompt:mutual-information", "prompt:std")
+    said = [verdict(name, entry) for entry in results.comparisons for name in SHOWN]
+    assert {"better", "worse"} & set(said)
+    for word in ("better", "worse"):
+        # As a line of a cell; the caption has both words too.
+        assert sum(line.split().count(word) for line in done.out.splitlines() if "\u2502" in line) == said.count(word)
+    assert "Better and worse: than entropy" in " ".join(done.out.split())
+    assert done.out.count("mutual-information") == 1
+    assert run(*words, "--methods", "entropy:mi", "--overwrite").sentence.startswith("The method 'entropy' has no")
+
+
 def test_options_reach_the_evaluation(run: Run, engine: FakeEngine, data: Path, tmp_path: Path) -> None:
     done = run(
         *("evaluate", data, "--out", tmp_path / "out", "--methods", "prompt", "--prompts", "click", "--no-zoom"),
@@ -75,9 +95,10 @@ def test_options_reach_the_evaluation(run: Run, engine: FakeEngine, data: Path, 
 
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_the_table_fits_its_terminal(run: Run, engine: FakeEngine, data: Path, tmp_path: Path, width: int) -> None:
-    from napari_uncertsam.cli.evaluate import SHOWN, show
+    from napari_uncertsam.cli.evaluate import show
 
-    assert run("evaluate", data, "--out", tmp_path / "out").code == 0
+    methods = "entropy,prompt,prompt:mutual-information"
+    assert run("evaluate", data, "--out", tmp_path / "out", "--methods", methods).code == 0
     console = Console(width=width, force_terminal=True, file=StringIO(), color_system=None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rich.console.Console", lambda **_: console)

@@ -14,7 +14,9 @@ from PIL import Image
 from scipy import ndimage
 
 from napari_uncertsam.estimators import PointBelief
+from napari_uncertsam.estimators.measures import Measure
 from napari_uncertsam.evaluation.cases import Case, case_rng
+from napari_uncertsam.evaluation.comparing_methods import compare_methods
 from napari_uncertsam.evaluation.measuring import measure_row
 from napari_uncertsam.evaluation.metrics.table import TOLERANCE
 from napari_uncertsam.evaluation.predicting import Outcome
@@ -48,9 +50,9 @@ def build_results(
     """Write an evaluation below `folder` (``data/`` and ``run/``) and read it.
 
     Every object is an ellipse, and the box of every prompt is the true one. Predictions miss a part of it, the later
-    prompts more, and are sure or unsure of that as the case has it; the method "variance" has an uncertainty that is
-    not an entropy. 2D images hold one object each, of the :data:`MODALITIES` by turns; with `volume`, volumes of
-    :data:`SLICES_PER_VOLUME` slices are made, a case a slice.
+    prompts more, and are sure or unsure of that as the case has it; the method "variance" shows a standard deviation,
+    which is not an entropy. 2D images hold one object each, of the :data:`MODALITIES` by turns; with `volume`, volumes
+    of :data:`SLICES_PER_VOLUME` slices are made, a case a slice.
     """
     data, run = folder / "data", folder / "run"
     run.mkdir(parents=True)
@@ -100,6 +102,7 @@ def build_results(
         "seconds": 12.5,
     }
     shared: dict[str, Any] = {"apart": apart, "seed": seed, "level": 0.95}
+    document |= {"comparisons": compare_methods(rows, methods, **shared)}
     document |= {"summary": summarise_rows(rows, **shared), "agreement": summarise_agreement(rows, **shared)}
     document["mean"] = overall_means(document["summary"], prompts[0])
     return write_results(run, document)
@@ -164,18 +167,18 @@ def _rows(
         rng = case_rng(seed, case.key, prompt)
         for method in methods:
             logits = _logits(case.truth, view, rng, 0.4 + 0.5 * strength, 1.0 if method == "entropy" else 0.6)
-            entries.append((logits, rng.uniform(0, 0.69, GRID).astype(np.float32) if method == "variance" else None))
+            entries.append((logits, rng.uniform(0, 0.5, GRID).astype(np.float32) if method == "variance" else None))
             kinds.append((prompt, method))
     write_maps(run, archive, entries)
     outcomes = []
     for number, (logits, _) in enumerate(entries):
         stored = {"stored": [archive, number], "view": list(astuple(view))}
-        outcome = Outcome(
-            PointBelief(logits), view, read_maps(run, stored, case.truth.shape), "entropy", {"total": 0.25}
-        )
+        prompt, method = kinds[number]
+        measure: Measure = "std" if method == "variance" else "entropy"
+        maps_on_slice = read_maps(run, stored, case.truth.shape)
+        outcome = Outcome(PointBelief(logits), view, maps_on_slice, measure, {"total": 0.25})
         outcomes.append(outcome)
         reference = outcomes[number - number % len(methods)]
-        prompt, method = kinds[number]
         row = measure_row(case, prompt, [Prompts((), box)], method, outcome, reference, TOLERANCE)
         yield row | {"stored": stored["stored"] if maps else None}
     if not maps:

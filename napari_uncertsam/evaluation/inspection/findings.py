@@ -16,6 +16,7 @@ from napari_uncertsam.evaluation.metrics import MEASURES, ReliabilityCurve
 from napari_uncertsam.evaluation.report.figures import pooled_reliability
 from napari_uncertsam.evaluation.results import Row
 from napari_uncertsam.prompts import Box
+from napari_uncertsam.uncertainty import LN2
 
 Relation = Literal["<=", ">="]
 #: "_roi" is around the true object, "" the whole image.
@@ -173,7 +174,8 @@ class Scene:
     truth : (H, W) bool
     prediction : (H, W) bool, optional
     uncertainty : (H, W) float32, optional
-        In nats.
+    largest : float
+        What the uncertainty can be at most: ln 2 for an entropy.
     """
 
     image: NDArray[Any]
@@ -181,6 +183,7 @@ class Scene:
     truth: NDArray[np.bool_]
     prediction: NDArray[np.bool_] | None = None
     uncertainty: NDArray[np.float32] | None = None
+    largest: float = LN2
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from napari_uncertsam.errors import InputError
+from napari_uncertsam.estimators.measures import UNCERTAINTY_MEASURES
 from napari_uncertsam.evaluation.cases import Case, Dataset
 from napari_uncertsam.evaluation.inspection.findings import Digest, Finding, Picture, Scene, wrong_pixels
 from napari_uncertsam.evaluation.metrics import MEASURES
-from napari_uncertsam.evaluation.results import Results
+from napari_uncertsam.evaluation.results import Results, measure_of_row
 from napari_uncertsam.prompts import Box
 
 _KEYS = ("case", "image", "plane", "slice", "value", "group", "area_px", "curves", "stored", "view", *MEASURES)
@@ -115,7 +116,9 @@ class StoredEvaluation:
                 Box.of_mask(case.truth), case.spacing, None, None, Scene(image, limits, case.truth), missing=str(error)
             )
         mask = maps.mask
-        scene = Scene(image, limits, case.truth, mask, maps.uncertainty)
+        scene = Scene(
+            image, limits, case.truth, mask, maps.uncertainty, UNCERTAINTY_MEASURES[measure_of_row(row)].largest
+        )
         error_map = np.abs(maps.probability - case.truth.astype(np.float32))
         return Picture(Box.of_mask(mask | case.truth), case.spacing, error_map, wrong_pixels(mask, case.truth), scene)
 

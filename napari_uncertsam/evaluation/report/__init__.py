@@ -55,7 +55,7 @@ def write_report(results: Results, path: Path, *, worst: int = 12) -> Path:
 
 def _content(results: Results, worst: int) -> dict[str, Any]:
     """What the page shows, by the names that the template uses."""
-    from napari_uncertsam.evaluation.report import annotators, facts, figures, pictures, tables
+    from napari_uncertsam.evaluation.report import annotators, differences, facts, figures, pictures, tables
     from napari_uncertsam.evaluation.report.worst import galleries
 
     content = {
@@ -66,7 +66,9 @@ def _content(results: Results, worst: int) -> dict[str, Any]:
         "intervals": facts.intervals(results),
         "failures": facts.failures(results),
         "in_short": facts.in_short(results),
-        "glossary": tables.glossary(),
+        "glossary": tables.glossary(tables.uncertainty_unit(results)),
+        "reference": results.comparisons[0]["reference"] if results.comparisons else "",
+        "level": f"{100 * results.document['settings']['level']:g}",
         "any": bool(results.rows),
     }
     if not results.rows:
@@ -78,6 +80,7 @@ def _content(results: Results, worst: int) -> dict[str, Any]:
         "probabilities": tables.measures_table(
             results, "Probability against truth, mean over cases", tables.PROBABILITIES
         ),
+        "differences": differences.differences_table(results),
         "agreement": tables.agreement_table(results),
         "modalities": tables.modality_tables(results),
         "dice_figure": figures.draw_dice(results),
@@ -88,6 +91,7 @@ def _content(results: Results, worst: int) -> dict[str, Any]:
         "galleries": galleries(results, worst) if worst else [],
         "first": (results.prompts[0], results.methods[0]),
         "colour_bar": pictures.colour_bar(),
+        "colour_range": facts.colour_range(results),
         "colours": {name: f"rgb{getattr(pictures, name)}" for name in ("TRUTH", "PREDICTION")},
     }
 

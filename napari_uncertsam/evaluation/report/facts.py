@@ -75,6 +75,16 @@ def method_titles(results: Results) -> dict[str, tuple[str, str]]:
     return titles
 
 
+def colour_range(results: Results) -> tuple[str, str]:
+    """What the pictures' uncertainty is, and its largest value, of the first method."""
+    from napari_uncertsam.estimators.measures import UNCERTAINTY_MEASURES
+
+    measure = results.measure_of(results.methods[0])
+    text = UNCERTAINTY_MEASURES[measure]
+    name = "uncertainty" if measure == "entropy" else text.title.lower()
+    return name, f"ln 2 = {text.largest:.3f} nats" if text.unit == "nats" else f"{text.largest:g} {text.unit}".strip()
+
+
 def intervals(results: Results) -> str:
     """How intervals were made, in a sentence."""
     level, groups = results.document["settings"]["level"], results.document["dataset"]["groups"]

@@ -14,6 +14,7 @@ from napari_uncertsam.evaluation.metrics import ReliabilityCurve
 from napari_uncertsam.evaluation.metrics.table import COVERAGES
 from napari_uncertsam.evaluation.report.drawing import INK, Drawing, canvas, finish, legend, series
 from napari_uncertsam.evaluation.report.formatting import count, number, with_interval
+from napari_uncertsam.evaluation.report.tables import uncertainty_unit
 from napari_uncertsam.evaluation.results import Results, Row
 
 if TYPE_CHECKING:
@@ -85,13 +86,14 @@ def draw_agreement(results: Results) -> list[Drawing]:
     """Dice against the mean uncertainty around the object: a panel per method, a point per case."""
     known = {(entry["prompt"], entry["method"]): entry for entry in results.document["agreement"]}
     apart = set(results.document["settings"]["apart"])
-    lowest, widest = _lowest_dice(results), max(row["mean_uncertainty_roi"] for row in results.rows)
+    lowest, shown = _lowest_dice(results), {method: results.measure_of(method) for method in results.methods}
+    alike, unit = len(set(shown.values())) == 1, uncertainty_unit(results)
     drawings = []
     for at, prompt in enumerate(results.prompts):
         columns = min(len(results.methods), 3)
         lines = -(-len(results.methods) // columns)
         with canvas(WIDTH, 0.5 + (2.5 if columns < 3 else 2.1) * lines) as figure:
-            panels = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
+            panels = figure.subplots(lines, columns, squeeze=False, sharex=alike, sharey=True)
             said: list[str] = []
             tips: dict[str, list[str]] = {}
             for index, axes in enumerate(panels.flat):
@@ -102,13 +104,20 @@ def draw_agreement(results: Results) -> list[Drawing]:
                 tips |= _scatter(axes, results.select(prompt, method), apart, index)
                 found = known.get((prompt, method), {}).get("pearson_roi", {"value": None, "low": None, "high": None})
                 words = f"r = {with_interval(found['value'], found, 2)}"
-                axes.set(title=f"{method}\n{words}", xlim=(0, 1.07 * max(widest, 0.1)), ylim=(lowest, 1.02))
+                widest = _widest(results, [m for m in results.methods if shown[m] == shown[method]])
+                least = 0.1 if shown[method] == "entropy" else 1e-6
+                axes.set(title=f"{method}\n{words}", xlim=(0, 1.07 * max(widest, least)), ylim=(lowest, 1.02))
                 said.append(f"{method} {words}")
-            figure.supxlabel("mean uncertainty around the object [nats]", fontsize="medium")
+            figure.supxlabel(f"mean uncertainty around the object{f' [{unit}]' if unit else ''}", fontsize="medium")
             figure.supylabel("Dice", fontsize="medium")
             alt = f"Dice against mean uncertainty for {prompt}; correlation with 1 - Dice: {'; '.join(said)}."
             drawings.append(finish(figure, f"agreement-{at}", prompt, alt, tips))
     return drawings
+
+
+def _widest(results: Results, methods: Sequence[str]) -> float:
+    """The largest mean uncertainty of some methods."""
+    return max((row["mean_uncertainty_roi"] for row in results.rows if row["method"] in methods), default=0.0)
 
 
 def _scatter(axes: Axes, rows: Sequence[Row], apart: set[str], index: int) -> dict[str, list[str]]:

@@ -52,6 +52,32 @@ def number(value: float | None, decimals: int = _FEWEST) -> str:
     return text
 
 
+def signed(value: float | None, decimals: int = _FEWEST) -> str:
+    """A difference: a number with its sign.
+
+    Examples
+    --------
+    >>> signed(0.25, 2), signed(0.0, 1), signed(0.001, 2)
+    ('+0.25', '0.0', '0.00')
+    """
+    text = number(value, decimals)
+    positive = value is not None and value > 0 and any(digit in text for digit in "123456789")
+    return f"+{text}" if positive else text
+
+
+def signed_interval(low: float | None, high: float | None, decimals: int = _FEWEST) -> str:
+    """An interval of a difference; empty where there is none.
+
+    Examples
+    --------
+    >>> signed_interval(0.1, 0.25, 2), signed_interval(None, None)
+    ('+0.10 to +0.25', '')
+    """
+    if not interval(low, high, decimals):
+        return ""
+    return f"{signed(low, decimals)} to {signed(high, decimals)}"
+
+
 def interval(low: float | None, high: float | None, decimals: int = _FEWEST) -> str:
     """From low to high; empty where there is no interval.
 

@@ -43,7 +43,7 @@ class Panels(NamedTuple):
     error: str
 
 
-def draw_panels(case: Case, maps: Maps, view: View, prompts: Sequence[Prompts] = ()) -> Panels:
+def draw_panels(case: Case, maps: Maps, view: View, prompts: Sequence[Prompts] = (), *, largest: float = LN2) -> Panels:
     """The case around its object.
 
     Parameters
@@ -55,12 +55,15 @@ def draw_panels(case: Case, maps: Maps, view: View, prompts: Sequence[Prompts] =
         What the model saw.
     prompts : sequence of Prompts
         Drawn on the image.
+    largest : float
+        Where the colours of the uncertainty end.
     """
     rows, columns = crop_around(case.truth, maps.mask, view)
     truth, mask = case.truth[rows, columns], maps.mask[rows, columns]
     picture = case.seen_through.apply(case.volume.slice(case.plane, case.slice_index)[rows, columns])
     size = picture_size(truth.shape, case.spacing)
-    image, heat = resized(picture, size), uncertainty_colours(_resized_map(maps.uncertainty[rows, columns], size))
+    image = resized(picture, size)
+    heat = uncertainty_colours(_resized_map(maps.uncertainty[rows, columns], size), largest)
     true, predicted = _resized_mask(truth, size), _resized_mask(mask, size)
     return Panels(
         image=data_uri(_with_prompts(image, prompts, rows, columns)),
@@ -109,18 +112,18 @@ def picture_size(shape: tuple[int, ...], spacing: tuple[float, float], longest: 
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def uncertainty_colours(uncertainty: NDArray[np.floating]) -> Colours:
-    """Colours (..., 3) of an uncertainty from 0 to ln 2, as the widget's heatmap has them."""
+def uncertainty_colours(uncertainty: NDArray[np.floating], largest: float = LN2) -> Colours:
+    """Colours (..., 3) of an uncertainty from 0 to the largest, as the widget's heatmap has them."""
     from matplotlib import colormaps
 
     colours = np.asarray(colormaps["inferno"].colors, np.float64)  # type: ignore[attr-defined]
-    steps = np.clip(np.floor(np.asarray(uncertainty) / LN2 * len(colours)), 0, len(colours) - 1).astype(int)
+    steps = np.clip(np.floor(np.asarray(uncertainty) / largest * len(colours)), 0, len(colours) - 1).astype(int)
     picked: Colours = np.rint(255 * colours[steps]).astype(np.uint8)
     return picked
 
 
 def colour_bar() -> str:
-    """The colours from 0 to ln 2, from left to right, as a data address."""
+    """The colours from 0 to the largest uncertainty, from left to right, as a data address."""
     return data_uri(uncertainty_colours((np.arange(256) + 0.5) / 256 * LN2)[None])
 
 

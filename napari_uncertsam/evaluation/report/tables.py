@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from napari_uncertsam.estimators.measures import UNCERTAINTY_MEASURES
+from napari_uncertsam.evaluation.comparing_methods import verdict
 from napari_uncertsam.evaluation.metrics import MEASURES, Measure
 from napari_uncertsam.evaluation.metrics.table import Better
 from napari_uncertsam.evaluation.report.formatting import NONE, decimals_for, interval, number
@@ -22,6 +24,7 @@ PROBABILITIES = ("nll_roi", "brier_roi", "ece_roi", "nll", "brier", "ece")
 MODALITIES = ("dice", "hd95", "ause_roi", "aurc_roi", "rho_hard_roi", "nll_roi", "confident_error")
 
 UNITS = {"length": "mm or px", "nats": "nats"}
+_UNCERTAINTIES = ("mean_uncertainty", "mean_uncertainty_roi")
 #: Measures with a footnote: the published correlation, which can be inflated.
 _MARKED = {"rho": "\N{DAGGER}", "rho_roi": "\N{DAGGER}"}
 _AGREEMENT = {
@@ -61,6 +64,10 @@ class Cell:
         What the column is sorted by; None is last.
     best : bool
         Whether it is marked.
+    verdict : {"better", "worse", ""}
+        Against the reference, where the difference is significant.
+    holds : bool
+        Whether that holds after Holm's correction too.
     """
 
     text: str
@@ -68,6 +75,8 @@ class Cell:
     remark: str = ""
     sort: float | None = None
     best: bool = False
+    verdict: str = ""
+    holds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +109,28 @@ def measures_table(results: Results, caption: str, names: Sequence[str]) -> Tabl
         Keys of :data:`~napari_uncertsam.evaluation.metrics.MEASURES`.
     """
     entries = [entry for entry in results.document["summary"] if entry["modality"] is None]
-    cells = measure_cells(entries, names)
-    lines = [Line((e["prompt"], e["method"]), tuple(row)) for e, row in zip(entries, cells, strict=True)]
-    return Table(caption, ("Prompt", "Method"), measure_columns(names), tuple(lines))
+    compared = {(entry["prompt"], entry["method"]): entry for entry in results.comparisons}
+    lines = []
+    for entry, row in zip(entries, measure_cells(entries, names), strict=True):
+        kind = entry["prompt"], entry["method"]
+        if kind in compared:
+            row = [judged(cell, name, compared[kind]) for cell, name in zip(row, names, strict=True)]
+        lines.append(Line(kind, tuple(row)))
+    return Table(caption, ("Prompt", "Method"), measure_columns(names, uncertainty_unit(results)), tuple(lines))
+
+
+def judged(cell: Cell, name: str, comparison: Summary) -> Cell:
+    """A cell of a measure with what a comparison says of it."""
+    said = verdict(name, comparison)
+    if said in ("", "different"):
+        return cell
+    return replace(cell, verdict=said, holds=comparison["measures"][name]["holm"])
+
+
+def uncertainty_unit(results: Results) -> str:
+    """Of what the methods show as their uncertainty."""
+    units = {UNCERTAINTY_MEASURES[results.measure_of(method)].unit for method in results.methods}
+    return units.pop() if len(units) == 1 else "by method"
 
 
 def modality_tables(results: Results) -> list[Table]:
@@ -138,10 +166,18 @@ def agreement_table(results: Results) -> Table:
     return Table(caption, ("Prompt", "Method"), (Column("Cases"), *columns), tuple(lines))
 
 
-def measure_columns(names: Sequence[str]) -> tuple[Column, ...]:
-    """Heads of columns of measures."""
-    measures = [(MEASURES[name], _MARKED.get(name, "")) for name in names]
-    return tuple(Column(m.title, UNITS.get(m.unit, m.unit), m.better, m.help, mark) for m, mark in measures)
+def measure_columns(names: Sequence[str], uncertainty: str = "nats") -> tuple[Column, ...]:
+    """Heads of columns of measures; `uncertainty` is the unit of mean uncertainties."""
+    return tuple(
+        Column(m.title, unit_of(name, uncertainty), m.better, m.help, _MARKED.get(name, ""))
+        for name, m in ((name, MEASURES[name]) for name in names)
+    )
+
+
+def unit_of(name: str, uncertainty: str) -> str:
+    """Unit of a measure, as a head has it; `uncertainty` is that of mean uncertainties."""
+    unit = MEASURES[name].unit
+    return uncertainty if name in _UNCERTAINTIES else UNITS.get(unit, unit)
 
 
 def measure_cells(entries: Sequence[Summary], names: Sequence[str]) -> list[list[Cell]]:
@@ -183,7 +219,7 @@ def _best(entries: Sequence[Summary], name: str, decimals: int) -> set[int]:
     return marked
 
 
-def glossary() -> list[tuple[Measure, str, str]]:
-    """Every measure with its unit and what is better, in words."""
+def glossary(uncertainty: str = "nats") -> list[tuple[Measure, str, str]]:
+    """Every measure with its unit and what is better, in words; `uncertainty` is the unit of mean uncertainties."""
     words = {"higher": "higher", "lower": "lower", "neither": NONE}
-    return [(m, UNITS.get(m.unit, m.unit) or NONE, words[m.better]) for m in MEASURES.values()]
+    return [(m, unit_of(name, uncertainty) or NONE, words[m.better]) for name, m in MEASURES.items()]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from napari_uncertsam.errors import InputError
+from napari_uncertsam.estimators.measures import UNCERTAINTY_MEASURES
 from napari_uncertsam.evaluation.report.formatting import number
 from napari_uncertsam.evaluation.report.pictures import Panels, draw_panels
-from napari_uncertsam.evaluation.results import Results, Row
+from napari_uncertsam.evaluation.results import Results, Row, measure_of_row
 from napari_uncertsam.io import prompts_from_dict
 from napari_uncertsam.view import View
 
@@ -83,7 +84,8 @@ def show(results: Results, row: Row) -> Shown:
     """A row with its pictures, or with a sentence where image or maps cannot be read any more."""
     titles = ("Dice", "Mean uncertainty around the object", "Confidently wrong")
     facts = [(title, number(row[name])) for title, name in zip(titles, _TOLD, strict=True)]
-    facts[1] = (facts[1][0], f"{facts[1][1]} nats")
+    shown = UNCERTAINTY_MEASURES[measure_of_row(row)]
+    facts[1] = (facts[1][0], f"{facts[1][1]} {shown.unit}".strip())
     facts.append(("True area", f"{row['area_px']:,} px"))
     if row["modality"] in results.document["settings"]["apart"]:
         facts.append(("Set apart", "left out of the overall means"))
@@ -91,7 +93,7 @@ def show(results: Results, row: Row) -> Shown:
         case = results.case(row)
         maps = results.maps(row, case.truth.shape)
         prompts = [prompts_from_dict(said) for said in row["prompts"]]
-        panels = draw_panels(case, maps, View(*row["view"]), prompts)
+        panels = draw_panels(case, maps, View(*row["view"]), prompts, largest=shown.largest)
     except InputError as error:
         return Shown(row["case"], row["modality"], tuple(facts), missing=str(error))
     return Shown(row["case"], row["modality"], tuple(facts), panels)

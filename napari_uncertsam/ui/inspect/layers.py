@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 Role = Literal["image", "uncertainty", "ground truth", "prediction", "error", "wrong"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
+#: In the metadata of the uncertainty's layer: what its colours reach to.
+_LARGEST = "napari-uncertsam largest"
 #: An object fills at most this share of the canvas, so that its surroundings are seen.
 _SHARE = 0.35
 #: The slice does so where it is shown as a whole.
@@ -158,6 +160,14 @@ class InspectLayers:
         limits = picture.scene.limits if role == "image" and picture.scene is not None else None
         if limits is not None and limits[0] < limits[1]:
             layer.contrast_limits = limits
+        if (
+            role == "uncertainty"
+            and picture.scene is not None
+            and layer.metadata.get(_LARGEST) != picture.scene.largest
+        ):
+            # Of another measure than before; the user's own limits stay for as long as it is the same.
+            layer.metadata[_LARGEST] = picture.scene.largest
+            layer.contrast_limits_range = layer.contrast_limits = (0, picture.scene.largest)
 
     def _insert(self, role: Role, layer: Layer) -> None:
         layers = self._viewer.layers

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from napari_uncertsam.estimators.measures import UNCERTAINTY_MEASURES
 from napari_uncertsam.evaluation.inspection import Digest, Finding, Source
 from napari_uncertsam.evaluation.metrics import MEASURES
 from napari_uncertsam.evaluation.report.formatting import count, decimals_for, number, with_interval
-from napari_uncertsam.evaluation.results import Results
+from napari_uncertsam.evaluation.results import Results, measure_of_row
 
 #: Measures that are columns to begin with.
 USUAL = ("dice", "hd95", "nsd", "rho_hard_roi", "mean_uncertainty_roi", "ece_roi", "confident_error")
@@ -105,6 +106,8 @@ def _title_of(name: str, unit: str) -> str:
 
 def _unit(name: str, source: Source) -> str:
     unit = MEASURES[name].unit
+    if name in ("mean_uncertainty", "mean_uncertainty_roi") and source.findings:
+        return UNCERTAINTY_MEASURES[measure_of_row(source.findings[0].row)].unit
     return source.length_unit if unit == "length" else unit
 
 

@@ -15,9 +15,13 @@ import numpy as np
 import pytest
 
 from napari_uncertsam.errors import InputError
+from napari_uncertsam.evaluation.comparing_methods import verdict
 from napari_uncertsam.evaluation.metrics import MEASURES
-from napari_uncertsam.evaluation.report import write_report
-from napari_uncertsam.evaluation.report.formatting import interval, number
+from napari_uncertsam.evaluation.report import tables, write_report
+from napari_uncertsam.evaluation.report.differences import DIFFERENCES
+from napari_uncertsam.evaluation.report.figures import draw_agreement
+from napari_uncertsam.evaluation.report.formatting import interval, number, signed, signed_interval
+from napari_uncertsam.evaluation.report.tables import uncertainty_unit
 from napari_uncertsam.evaluation.results import Results
 from tests.evaluation.report.page_reader import Page
 from tests.evaluation.report.test_pictures import decode
@@ -82,6 +86,56 @@ def test_best_mean_is_marked_in_the_page(built: Results, page: Page) -> None:
     for method, mean in means.items():
         cell = page.table("Mask against").cell("Dice", "gt-box", method)
         assert (cell.attributes.get("class") == "best") == (mean == max(means.values()))
+
+
+def test_significance_is_marked_and_told(built: Results, page: Page) -> None:
+    assert built.comparisons
+    signs = {"better": "\N{CHECK MARK}", "worse": "\N{BALLOT X}"}
+    marked = [a for tag, a in page.tags if "mark" in str(a.get("class")).split() and "aria-label" in a]
+    known = {name for names in (tables.MASKS, tables.ERRORS, tables.ERRORS_ROI, tables.PROBABILITIES) for name in names}
+    said = [(verdict(n, e), e["measures"][n]["holm"]) for e in built.comparisons for n in [*known, *DIFFERENCES]]
+    for kind in signs:
+        expected = sum(v == kind for v, _ in said)
+        labels = [str(a["aria-label"]) for a in marked if f"{kind}-mark" in str(a["class"])]
+        assert len(labels) == expected
+        assert all(label.startswith(f"significantly {kind} than entropy") for label in labels)
+        assert sum("Holm" in label for label in labels) == sum(v == kind and holm for v, holm in said)
+    assert {v for v, _ in said} >= {"better", ""}
+    assert "\N{CHECK MARK} is significantly better and \N{BALLOT X} significantly worse than entropy" in page.text
+    for entry in built.comparisons:
+        cell = page.table("Differences from entropy").cell("NLL ROI", entry["prompt"], entry["method"])
+        found = entry["measures"]["nll_roi"]
+        assert cell.text == signed(100 * found["relative"]["value"], 1)
+        assert cell.small == [
+            signed_interval(100 * found["relative"]["low"], 100 * found["relative"]["high"], 1),
+            f"{100 * found['improved']:.0f} % of 5",
+        ]
+        dice = page.table("Differences from entropy").cell("Dice", entry["prompt"], entry["method"])
+        assert float(str(dice.attributes["data-sort"])) == entry["measures"]["dice"]["difference"]
+
+
+def test_one_method_is_compared_with_nothing(slim: Results, tmp_path: Path) -> None:
+    assert slim.comparisons == []
+    page = report(slim, tmp_path)
+    assert "Differences" not in page.text
+    assert "significantly" not in page.text
+
+
+def test_results_of_version_0_1_still_open(built: Results, tmp_path: Path) -> None:
+    def older(document: dict[str, Any]) -> None:
+        del document["comparisons"]
+        for row in document["cases"]:
+            del row["measure"]
+
+    (tmp_path / "run").mkdir()
+    document = dict(changed(built, older).document)
+    results = write_results(tmp_path / "run", document)
+    assert results.comparisons == []
+    assert [results.measure_of(method) for method in results.methods] == ["entropy", "entropy"]
+    page = report(results, tmp_path)
+    assert page.table("Mask against").rows
+    assert "ln 2 = 0.693 nats" in page.text
+    assert "significantly" not in page.text
 
 
 def test_says_what_was_evaluated(page: Page) -> None:
@@ -329,8 +383,21 @@ def test_uncertainty_that_is_no_entropy(tmp_path: Path) -> None:
     results = build_results(tmp_path, cases=3, prompts=("gt-box",), methods=("variance",))
     page = report(results, tmp_path)
     assert [svg for svg in page.all("svg") if "variance" in str(svg["aria-label"])]
+    assert "standard deviation 0" in page.text
+    assert "ln 2 = 0.693" not in page.text
+    assert "mean uncertainty around the object [" not in "".join(page.words)
+    assert "nats" not in str(page.table("Around the object").heads)
     # One method is no contest.
     assert not [c for t in page.tables for row in t.rows for c in row if c.attributes.get("class") == "best"]
+
+
+def test_uncertainties_of_several_kinds_have_an_axis_each(tmp_path: Path) -> None:
+    results = build_results(tmp_path, cases=3, prompts=("gt-box",), methods=("entropy", "variance"))
+    [drawing] = draw_agreement(results)
+    assert "[by method]" in drawing.svg
+    [alike] = draw_agreement(build_results(tmp_path / "alike", cases=3, prompts=("gt-box",)))
+    assert "[nats]" in alike.svg
+    assert uncertainty_unit(results) == "by method"
 
 
 def test_many_methods(tmp_path: Path) -> None:
