@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
 
-from napari_uncertsam.engine import Embedding, Sam2Engine, build_model, config_path
+from napari_uncertsam.engine import Embedding, Engine, Sam2Engine, WatchedEngine, build_model, config_path
 from napari_uncertsam.errors import CheckpointError, EngineError, InputError
 from napari_uncertsam.prompts import Box, MaskPrompt, Point, Prompts
+from tests.fakes import FakeEngine, scene
 
 TINY = "configs/sam2.1/sam2.1_hiera_t.yaml"
 BOX = Box(60, 40, 150, 130)
@@ -170,3 +174,32 @@ def test_building_leaves_the_random_stream_alone(tmp_path) -> None:
     torch.manual_seed(5)
     Sam2Engine.load("bundled", device="cpu")
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_watched_engine_says_what_the_other_says() -> None:
+    other, calls, image = FakeEngine(), [], scene()[0]
+
+    @contextmanager
+    def embedding() -> Iterator[None]:
+        calls.append("embedding")
+        yield
+        calls.append("embedded")
+
+    watched = WatchedEngine(other, embedding, lambda: calls.append("decoding"))
+    assert isinstance(watched, Engine)
+    for name in ("name", "device_label", "sha256", "resolution"):
+        assert getattr(watched, name) == getattr(other, name)
+    seen = watched.embed(image)
+    prompts = [Prompts(box=BOX), Prompts(box=BOX)]
+    first = watched.decode(seen, prompts)
+    assert torch.equal(first.logits, other.decode(seen, prompts).logits)
+    lifted = watched.decode(seen, prompts, dense=lambda zeros: zeros + 2)
+    assert torch.allclose(lifted.logits, first.logits + 2)
+    assert calls == ["embedding", "embedded", "decoding", "decoding"]
+
+    def stop() -> None:
+        raise EngineError("stop")
+
+    with pytest.raises(EngineError, match="stop"):
+        WatchedEngine(other, embedding, stop).decode(seen, prompts)
+    assert other.decode_calls == 3
