@@ -26,6 +26,12 @@ def _prompt() -> Estimator:
     return PromptPerturbation()
 
 
+def _laplace() -> Estimator:
+    from napari_uncertsam.estimators.laplace import Laplace
+
+    return Laplace()
+
+
 def _tta() -> Estimator:
     from napari_uncertsam.estimators.tta.photometric import PhotometricTta
 
@@ -46,6 +52,7 @@ def _tta_geometric() -> Estimator:
 
 #: Name to factory. Modules are imported when their method is made.
 ESTIMATORS: dict[str, Callable[[], Estimator]] = {
+    "laplace": _laplace,
     "entropy": _entropy,
     "prompt": _prompt,
     "tta": _tta,

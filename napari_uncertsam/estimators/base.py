@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_uncertsam.errors import EngineError, InputError
-from napari_uncertsam.uncertainty import area_interval, binary_entropy, logit, mutual_information, sigmoid
+from napari_uncertsam.uncertainty import EPSILON, area_interval, binary_entropy, logit, mutual_information, sigmoid
 from napari_uncertsam.uncertainty import standard_deviation as _standard_deviation
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from napari_uncertsam.engine import Decoded, Embedding, Engine
     from napari_uncertsam.estimators.measures import Measure
     from napari_uncertsam.prompts import Prompts
@@ -126,9 +128,9 @@ class PointBelief:
     predicted_iou: float | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "logits_map", _clamped(self.logits_map, 2))
+        object.__setattr__(self, "logits_map", clamped(self.logits_map, 2))
         if self.variance is not None:
-            variance = _finite(self.variance, 2)
+            variance = finite_maps(self.variance, 2)
             if variance.shape != self.shape or variance.min() < 0:
                 raise InputError(f"A variance map is non-negative and {self.shape}, not {variance.shape}.")
             object.__setattr__(self, "variance", variance)
@@ -160,12 +162,12 @@ class PointBelief:
 
     def sample(self, n: int, rng: np.random.Generator) -> NDArray[np.float32]:
         """Logits ``(n, h, w)``, each shifted by one ``-logit(u)``: the positive cells are the level set ``P > u``."""
-        shift = logit(rng.random((_count(n), 1, 1))).astype(np.float32)
+        shift = logit(rng.random((positive_count(n), 1, 1))).astype(np.float32)
         return np.asarray(self.logits_map - shift, np.float32)
 
     def area_interval(self, level: float = 0.9) -> tuple[float, float]:
         """Areas in cells of the level sets ``P > (1 + level) / 2`` and ``P > (1 - level) / 2``."""
-        _check_level(level)
+        check_level(level)
         low, high = logit(np.array([(1 + level) / 2, (1 - level) / 2]))
         return float((self.logits_map > low).sum()), float((self.logits_map > high).sum())
 
@@ -182,6 +184,8 @@ class EnsembleBelief:
     members : (n, h, w) float32
         Logits, n >= 1, finite; clamped to +-32.
     predicted_iou : float, optional
+    eps : float
+        Distance that mean probabilities keep from 0 and 1.
 
     Raises
     ------
@@ -197,9 +201,10 @@ class EnsembleBelief:
 
     members: NDArray[np.float32] = field(repr=False)
     predicted_iou: float | None = None
+    eps: float = EPSILON
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "members", _clamped(self.members, 3))
+        object.__setattr__(self, "members", clamped(self.members, 3))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -212,7 +217,11 @@ class EnsembleBelief:
 
         # log of the mean probability less log of the mean of its complement: exact where either rounds to 1.
         inside, outside = (np.logaddexp.reduce(log_expit(sign * self.members), axis=0) for sign in (1, -1))
-        return _clamped(inside - outside, 2)
+        logits = inside - outside
+        if self.eps > EPSILON:
+            limit = np.log1p(-self.eps) - np.log(self.eps)
+            logits = np.clip(logits, -limit, limit)
+        return clamped(logits, 2)
 
     def logits(self) -> Map:
         """Logit of the mean of the members' probabilities, ``(h, w)``, within +-32."""
@@ -236,7 +245,7 @@ class EnsembleBelief:
 
     def sample(self, n: int, rng: np.random.Generator) -> NDArray[np.float32]:
         """Logits of `n` members drawn with replacement, ``(n, h, w)``."""
-        return self.members[rng.integers(len(self.members), size=_count(n))]
+        return self.members[rng.integers(len(self.members), size=positive_count(n))]
 
     def area_interval(self, level: float = 0.9) -> tuple[float, float]:
         """Central interval of the pooled areas, in cells; see the class."""
@@ -264,10 +273,15 @@ def decoded_logits(decoded: Decoded) -> NDArray[np.float32]:
     EngineError
         If the model gave back NaN.
     """
-    logits = np.array(decoded.logits.detach().float().cpu().numpy(), np.float32)
-    if np.isnan(logits).any():
+    return finite_logits(decoded.logits)
+
+
+def finite_logits(logits: Tensor) -> NDArray[np.float32]:
+    """A model's logits as an array of its own, within +-32; raises as :func:`decoded_logits`."""
+    array = np.array(logits.detach().float().cpu().numpy(), np.float32)
+    if np.isnan(array).any():
         raise EngineError("The model gave back values that are not numbers; choose another model or run on the CPU.")
-    return np.clip(logits, -LOGIT_LIMIT, LOGIT_LIMIT)
+    return np.clip(array, -LOGIT_LIMIT, LOGIT_LIMIT)
 
 
 def decoded_iou(decoded: Decoded) -> float:
@@ -275,7 +289,8 @@ def decoded_iou(decoded: Decoded) -> float:
     return float(decoded.iou.detach().float().mean().cpu())
 
 
-def _finite(values: ArrayLike, dimensions: int) -> NDArray[np.float32]:
+def finite_maps(values: ArrayLike, dimensions: int) -> NDArray[np.float32]:
+    """A read-only float32 array; raises `InputError` if it is not finite or not of that many dimensions."""
     array = np.array(values, np.float32)
     if array.ndim != dimensions or 0 in array.shape or not np.isfinite(array).all():
         raise InputError(f"A belief is made of finite {dimensions}-dimensional maps, not of shape {array.shape}.")
@@ -283,16 +298,19 @@ def _finite(values: ArrayLike, dimensions: int) -> NDArray[np.float32]:
     return array
 
 
-def _clamped(values: ArrayLike, dimensions: int) -> NDArray[np.float32]:
-    return _finite(np.clip(np.asarray(values, np.float32), -LOGIT_LIMIT, LOGIT_LIMIT), dimensions)
+def clamped(values: ArrayLike, dimensions: int) -> NDArray[np.float32]:
+    """Logits within +-32, checked as :func:`finite_maps`."""
+    return finite_maps(np.clip(np.asarray(values, np.float32), -LOGIT_LIMIT, LOGIT_LIMIT), dimensions)
 
 
-def _count(n: int) -> int:
+def positive_count(n: int) -> int:
+    """The number of samples, if it is one."""
     if n < 1:
         raise InputError(f"The number of samples is at least 1, not {n}.")
     return n
 
 
-def _check_level(level: float) -> None:
+def check_level(level: float) -> None:
+    """Raise `InputError` for a level that is not between 0 and 1."""
     if not 0 < level < 1:
         raise InputError(f"The level {level} of an area interval is not between 0 and 1; use for example 0.9.")
