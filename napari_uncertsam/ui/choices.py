@@ -1,24 +1,26 @@
-"""Model, method, zoom and window: what the user chose, and the download of models that are not there yet."""
+"""Model, method, measure, zoom and window: what the user chose, and the download of models that are not there yet."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from qtpy.QtCore import QObject, QTimer
+from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_uncertsam.checkpoints import list_models
 from napari_uncertsam.errors import UncertSamError
 from napari_uncertsam.prediction import Settings
-from napari_uncertsam.refinement.methods import METHODS, make_method
-from napari_uncertsam.ui.jobs import Jobs
+from napari_uncertsam.ui.jobs import Jobs, Loaded
+from napari_uncertsam.ui.messages import Messages
+from napari_uncertsam.ui.methods import MEASURES, Methods
 from napari_uncertsam.ui.target import AS_DISPLAYED, Target
 from napari_uncertsam.ui.texts import model_text, size_text
 from napari_uncertsam.ui.widget import RefineView
 from napari_uncertsam.ui.worker import Worker
 
+#: The settings that the widget chooses; a session file may hold others.
+CHOSEN = ("model", "method", "measure", "zoom")
 _WINDOW_SETTLES_MS = 300
 
 
@@ -29,25 +31,36 @@ class Choices(QObject):
     ----------
     view : RefineView
     jobs : Jobs
+    worker : Worker
+        Fits.
     files : Worker
         Downloads.
-    complain : callable
-        Takes one sentence about what failed.
+    messages : Messages
     parent : QObject, optional
+
+    Attributes
+    ----------
+    settings : Settings
+        What the user chose; :attr:`usable` is what is predicted with.
     """
+
+    #: A model was chosen of which it is not known what it lacks, and no prediction is asked for that would tell.
+    unknown = Signal(str)
 
     def __init__(
         self,
         view: RefineView,
         jobs: Jobs,
+        worker: Worker,
         files: Worker,
-        complain: Callable[[str], None],
+        messages: Messages,
         parent: QObject | None = None,
     ) -> None:
         super().__init__(parent)
-        self._view, self._jobs, self._files, self._complain = view, jobs, files, complain
+        self._view, self._jobs, self._files, self._messages = view, jobs, files, messages
         self._target: Target | None = None
         self.settings = Settings()
+        self._methods = Methods(view, jobs, worker, messages, self._apply)
         # Contrast limits change with every step of the slider.
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -55,12 +68,13 @@ class Choices(QObject):
         self._timer.timeout.connect(lambda: self.choose_window(AS_DISPLAYED))
         view.model_requested.connect(self.choose_model)
         view.download_requested.connect(self.download)
-        view.method_requested.connect(lambda name: self.change(method=name))
+        view.method_requested.connect(self.choose_method)
+        view.measure_requested.connect(lambda name: self.change(measure=name))
+        view.fit_requested.connect(lambda: self._methods.fit(self.settings))
         view.zoom_requested.connect(lambda on: self.change(zoom=on))
         view.window_requested.connect(self.choose_window)
         self._show_models(self.settings.model)
-        methods = [(name, make_method(name)) for name in METHODS]
-        view.set_methods([(name, m.title, m.answers) for name, m in methods], self.settings.method)
+        self._show_methods()
         view.set_zoom(self.settings.zoom)
         view.set_windows((), "", enabled=False)
 
@@ -68,30 +82,61 @@ class Choices(QObject):
         """Apply the choices to another target."""
         if self._target is not None:
             self._target.image.events.contrast_limits.disconnect(self._on_contrast)
+            self._target.session.prediction_changed.disconnect(self._on_prediction)
         self._target = target
         if target is None:
             self._view.set_windows((), "", enabled=False)
             return
         target.image.events.contrast_limits.connect(self._on_contrast)
+        target.session.prediction_changed.connect(self._on_prediction)
         self._view.set_windows(target.windows, target.window_name, enabled=len(target.windows) > 1)
+
+    @property
+    def usable(self) -> Settings:
+        """The settings to predict with: another method takes the place of one that the model lacks a part for."""
+        return self._methods.usable(self.settings)
+
+    def learn(self, loaded: Loaded) -> None:
+        """Take notice of what a model lacks."""
+        self._methods.learn(loaded)
 
     def change(self, **changes: Any) -> None:
         """Change some of the settings; what is on screen is predicted again."""
         self.settings = replace(self.settings, **changes)
-        if self._target is not None:
-            try:
-                self._target.session.set_settings(**changes)
-            except UncertSamError as error:
-                self._complain(str(error))
+        self._apply()
+
+    def _apply(self) -> None:
+        self._show_methods()
+        if self._target is None:
+            return
+        session, usable = self._target.session, self.usable
+        try:
+            session.set_settings(**{name: getattr(usable, name) for name in CHOSEN})
+        except UncertSamError as error:
+            self._messages.complain(str(error))
+        if session.request is None and not self._methods.knows(usable.model):
+            self.unknown.emit(usable.model)
+
+    def _show_methods(self) -> None:
+        self._methods.show(self.settings)
+
+    def _on_prediction(self) -> None:
+        self._methods.show_note(self.settings)  # now it is known how fast the model is
 
     def adopt(self, settings: Settings) -> None:
         """Show settings that the session has taken from a file."""
-        self.settings = settings
+        self.settings = settings if settings.measure in MEASURES else replace(settings, measure=None)
         self._show_models(settings.model)
-        self._view.set_method(settings.method)
         self._view.set_zoom(settings.zoom)
         if self._target is not None:
             self.follow(self._target)
+        self._apply()
+
+    def choose_method(self, name: str) -> None:
+        """Use a method, as soon as the model has the part that it needs."""
+        self.settings = replace(self.settings, method=name)
+        self._methods.look_again(self.settings)
+        self._apply()
 
     def choose_model(self, name: str) -> None:
         """Use a model if it is on disk, else offer to download it; the one before is used until then."""
@@ -133,7 +178,7 @@ class Choices(QObject):
     def _not_downloaded(self, name: str, text: str) -> None:
         self._show_models(name)
         self.choose_model(name)
-        self._complain(text)
+        self._messages.complain(text)
 
     def _show_models(self, chosen: str) -> None:
         self._view.set_models([(row.name, model_text(row)) for row in list_models()], chosen)

@@ -20,7 +20,7 @@ from napari_uncertsam.ui.autosave import Autosave
 from napari_uncertsam.ui.choices import Choices
 from napari_uncertsam.ui.geometry import world_position
 from napari_uncertsam.ui.images import NO_IMAGE, ImageChooser
-from napari_uncertsam.ui.jobs import Jobs
+from napari_uncertsam.ui.jobs import Jobs, Loaded
 from napari_uncertsam.ui.keys import KeyBindings
 from napari_uncertsam.ui.modes import PromptModes
 from napari_uncertsam.ui.presenter import Presenter, overlap
@@ -65,12 +65,10 @@ class Coordinator(QObject):
         self.files = Worker("files", newest_wins=False, parent=self)
         self._closed = False
         self.presenter = Presenter(view)
-        self.choices = Choices(view, self.jobs, self.files, self.presenter.complain, self)
+        self.choices = Choices(view, self.jobs, self.worker, self.files, self.presenter, self)
         targets = Targets(viewer, self.presenter.complain, lambda function: QTimer.singleShot(0, function))
-        self.images = ImageChooser(
-            viewer, targets, self.worker, self.jobs, self.presenter, lambda: self.choices.settings
-        )
-        self.runner = Runner(self.jobs, self.worker, self.files, self.presenter, view.set_device)
+        self.images = ImageChooser(viewer, targets, self.worker, self.jobs, self.presenter, lambda: self.choices.usable)
+        self.runner = Runner(self.jobs, self.worker, self.files, self.presenter, self._on_loaded)
         self._autosave = Autosave(self.files, self.presenter, self) if autosave else None
         self._modes = PromptModes(viewer, view.set_mode)
         self._keys = KeyBindings(viewer, self._verbs())
@@ -115,6 +113,7 @@ class Coordinator(QObject):
         for worker in (self.worker, self.files):
             worker.busy_changed.connect(self._on_busy)
             worker.progressed.connect(view.set_progress)
+        self.choices.unknown.connect(self.runner.warm_up)
         self.images.entered.connect(self._on_entered)
         self.images.leaving.connect(self._on_leaving)
         self.images.listed.connect(self._on_listed)
@@ -160,6 +159,10 @@ class Coordinator(QObject):
 
     def _on_busy(self, _busy: bool) -> None:
         self.view.set_busy(self.is_busy)
+
+    def _on_loaded(self, loaded: Loaded) -> None:
+        self.view.set_device(f"{loaded.model} · {loaded.device}")
+        self.choices.learn(loaded)
 
     def _on_entered(self, target: Target) -> None:
         session = target.session

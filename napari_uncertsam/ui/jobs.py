@@ -1,22 +1,31 @@
-"""What the worker thread does: open volumes, keep the model that is in use, predict, refine, download.
+"""What the worker thread does: open volumes, keep the model that is in use, predict, refine, fit, download.
 
 Nothing here knows Qt or napari. The engine and its cache of embeddings belong to the worker thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from napari_uncertsam import checkpoints
 from napari_uncertsam.engine import Engine
+from napari_uncertsam.estimators.measures import Measure
 from napari_uncertsam.pipeline import Pipeline
 from napari_uncertsam.prediction import Prediction, RefinedPrediction, Request
+from napari_uncertsam.refinement.methods import METHODS, make_method
+from napari_uncertsam.ui.texts import time_text
 from napari_uncertsam.volume import Volume, Window, guess_modality
 
 CancelledCallback = Callable[[], bool]
 ProgressCallback = Callable[[str, float], None]
+
+#: Images that a posterior is fitted on, to say how long it takes.
+FIT_IMAGES = 200
+#: Seconds below which an embedding was not computed.
+_FROM_CACHE = 0.02
 
 
 def load_engine(model: str) -> Engine:
@@ -26,6 +35,29 @@ def load_engine(model: str) -> Engine:
     return Sam2Engine.load(model)
 
 
+def fit_laplace(engine: Engine, report: Callable[[Mapping[str, float]], None], cancelled: CancelledCallback) -> Path:
+    """Fit the Laplace posterior of a model on synthetic images; returns its file."""
+    from napari_uncertsam.training.laplace import fit_laplace as fit
+
+    return fit(engine, report=report, cancelled=cancelled)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model that is in memory, and what its methods lack.
+
+    Parameters
+    ----------
+    model, device : str
+    missing : frozenset of str
+        Kinds of the fitted parts that some method needs and this model does not have.
+    """
+
+    model: str
+    device: str
+    missing: frozenset[str]
+
+
 class Jobs:
     """The work of one widget.
 
@@ -33,12 +65,19 @@ class Jobs:
     ----------
     load : callable
         Builds the engine of a model by its name.
+    fit : callable
+        Fits a Laplace posterior; see :func:`fit_laplace`.
     """
 
-    def __init__(self, load: Callable[[str], Engine] = load_engine) -> None:
-        self._load = load
+    def __init__(
+        self,
+        load: Callable[[str], Engine] = load_engine,
+        fit: Callable[[Engine, Callable[[Mapping[str, float]], None], CancelledCallback], Path] = fit_laplace,
+    ) -> None:
+        self._load, self._fit = load, fit
         self._pipeline: Pipeline | None = None
         self._model = ""
+        self._embedding: dict[str, float] = {}  # seconds that a model takes for an image
 
     def pipeline(self, model: str, progress: ProgressCallback) -> Pipeline:
         """The pipeline of a model; the one before is let go first, so that two never fill the memory."""
@@ -48,9 +87,12 @@ class Jobs:
             self._pipeline, self._model = Pipeline(self._load(model)), model
         return self._pipeline
 
-    def device(self, model: str, progress: ProgressCallback) -> str:
-        """Load a model and say where it runs."""
-        return self.pipeline(model, progress).engine.device_label
+    def loaded(self, model: str, progress: ProgressCallback) -> Loaded:
+        """Load a model, and say where it runs and which parts it lacks."""
+        engine = self.pipeline(model, progress).engine
+        needed = {make_method(name).needs for name in METHODS}
+        missing = {kind for kind in needed if kind is not None and checkpoints.find_part(kind, engine.sha256) is None}
+        return Loaded(model, engine.device_label, frozenset(missing))
 
     def open(self, volume: Volume, *, described: bool) -> tuple[Volume, Window]:
         """A volume with its modality, guessed unless `described`, and the window to begin with.
@@ -63,10 +105,45 @@ class Jobs:
 
     def predict(
         self, volume: Volume, request: Request, cancelled: CancelledCallback, progress: ProgressCallback
+    ) -> Prediction | Loaded:
+        """Segment as requested; or say what the model lacks, if that is the part that the method needs."""
+        settings = request.settings
+        pipeline = self.pipeline(settings.model, progress)
+        needs = pipeline.method(settings.method).needs
+        if needs is not None and checkpoints.find_part(needs, pipeline.engine.sha256) is None:
+            loaded = self.loaded(settings.model, progress)
+            return replace(loaded, missing=loaded.missing | {needs})  # a control's part is not among the others
+        prediction = pipeline.predict(volume, request, cancelled=cancelled, progress=progress)
+        took, before = prediction.seconds["embed"], self._embedding.get(settings.model, math.inf)
+        if took > _FROM_CACHE:  # of several views, and of the first call, it is too much: the least tells most
+            self._embedding[settings.model] = min(took, before)
+        return prediction
+
+    def remeasure(
+        self, volume: Volume, prediction: Prediction, measure: Measure | None, progress: ProgressCallback
     ) -> Prediction:
-        """Segment as requested."""
-        pipeline = self.pipeline(request.settings.model, progress)
-        return pipeline.predict(volume, request, cancelled=cancelled, progress=progress)
+        """The same prediction with another measure."""
+        pipeline = self.pipeline(prediction.request.settings.model, progress)
+        return pipeline.remeasure(volume, prediction, measure)
+
+    def fit_seconds(self, model: str) -> float | None:
+        """About how long :meth:`fit` takes; None as long as the model has not shown how fast it is."""
+        each = self._embedding.get(model)
+        return None if each is None else each * FIT_IMAGES
+
+    def fit(self, model: str, cancelled: CancelledCallback, progress: ProgressCallback) -> Loaded:
+        """Fit the Laplace posterior of a model and put it where it is found; what the model lacks after that."""
+        engine = self.pipeline(model, progress).engine
+
+        def report(row: Mapping[str, float]) -> None:
+            done = row["progress"]
+            left = f", {time_text(row['seconds'] * (1 / done - 1))} left" if done > 0 else ""
+            progress(f"fitting Laplace for {model}{left}", done)
+
+        path = self._fit(engine, report, cancelled)
+        if checkpoints.find_part("laplace", engine.sha256) is None:
+            checkpoints.install_part(path, "laplace", engine.sha256)
+        return self.loaded(model, progress)
 
     def refine(
         self, volume: Volume, prediction: Prediction, cancelled: CancelledCallback, progress: ProgressCallback

@@ -105,7 +105,7 @@ class SuggestionList(QWidget):
         label = f"{row.rank}" if row.kind == "point" else f"{row.rank} ▭"
         for column, text in enumerate((label, f"{row.score:.3f}", f"{100 * row.probability:.0f} %")):
             item = QTableWidgetItem(text)
-            item.setToolTip(f"{row.tooltip}\nUncertainty {row.score:.3f} of at most {MAX_ENTROPY:.3f} nats.")
+            item.setToolTip(f"{row.tooltip}\nEntropy {row.score:.3f} of at most {MAX_ENTROPY:.3f} nats.")
             item.setTextAlignment(Qt.AlignmentFlag.AlignCenter)
             self._table.setItem(number, column, item)
         if self._table.cellWidget(number, 3) is None:
@@ -147,14 +147,11 @@ class ResultCard(QWidget):
         layout.setHorizontalSpacing(10)
         layout.setVerticalSpacing(3)
         layout.setColumnStretch(1, 1)
+        self._titles: dict[str, QLabel] = {}
         self._values: dict[str, QLabel] = {}
         for row, (name, title, tip) in enumerate(
             (
-                (
-                    "uncertainty",
-                    "Uncertainty",
-                    "Mean over the object and its surroundings: 0 is certain, 0.69 (ln 2) the most.",
-                ),
+                ("uncertainty", ResultText().title, ResultText().tip),
                 ("reason", "", "Why the refinement was kept or not."),
                 ("area", "Area", "Of the mask, with the interval that holds the true area with 90 % probability."),
                 ("run", "Last run", "Seconds, model, and the device it ran on."),
@@ -170,13 +167,17 @@ class ResultCard(QWidget):
                 widget.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
             layout.addWidget(label, row, 0)
             layout.addWidget(value, row, 1)
-            self._values[name] = value
+            self._titles[name], self._values[name] = label, value
         self.set_result(ResultText())
 
     def set_result(self, text: ResultText) -> None:
         """Show a result."""
         mark = {"kept": " ✓", "refused": " (not kept)"}.get(text.verdict, "")
         colour = {"kept": _GOOD, "refused": _WARN}.get(text.verdict, "")
+        self._titles["uncertainty"].setText(text.title)
+        for widget in (self._titles["uncertainty"], self._values["uncertainty"]):
+            widget.setToolTip(text.tip)
+        self._values["uncertainty"].setAccessibleName(text.title.replace("\n", " "))
         self._values["uncertainty"].setText(text.uncertainty + mark)
         self._values["uncertainty"].setStyleSheet(f"color: {colour};" if colour else "")
         self._values["reason"].setText(text.reason)
@@ -191,7 +192,7 @@ class ResultCard(QWidget):
 
     def text(self) -> str:
         """All that is shown, for tests and screen readers."""
-        return "\n".join(value.text() for value in self._values.values())
+        return "\n".join(f"{self._titles[name].text()}\n{value.text()}" for name, value in self._values.items())
 
 
 class StatusLine(QWidget):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QColor, QIcon, QPainter, QPen, QPixmap
+from qtpy.QtGui import QColor, QIcon, QPainter, QPen, QPixmap, QStandardItemModel
 from qtpy.QtWidgets import QComboBox, QFrame, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QWidget
 from superqt import QCollapsible
 
@@ -20,6 +20,23 @@ def fill(combo: QComboBox, items: Sequence[tuple[str, Any]], current: int | None
     combo.setPlaceholderText(placeholder)
     combo.setCurrentIndex(-1 if current is None else current)
     combo.blockSignals(False)
+
+
+def enable_item(combo: QComboBox, number: int, enabled: bool) -> None:
+    """Let an entry of a list be chosen, or not; its tooltip stays."""
+    model = combo.model()
+    item = model.item(number) if isinstance(model, QStandardItemModel) else None
+    if item is not None:
+        item.setEnabled(enabled)
+
+
+def note(about: str) -> QLabel:
+    """A sentence under a choice, which can be copied."""
+    label = QLabel()
+    label.setWordWrap(True)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    label.setAccessibleName(f"Note on {about}")
+    return label
 
 
 def combo_box(tooltip: str) -> QComboBox:

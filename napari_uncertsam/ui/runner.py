@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from napari_uncertsam.prediction import Prediction, RefinedPrediction, Request
 from napari_uncertsam.session import Session
-from napari_uncertsam.ui.jobs import Jobs
+from napari_uncertsam.ui.jobs import Jobs, Loaded
 from napari_uncertsam.ui.presenter import Presenter
 from napari_uncertsam.ui.worker import Worker
 
@@ -23,15 +24,15 @@ class Runner:
     files : Worker
         Saves, one after the other.
     presenter : Presenter
-    device_known : callable
-        Takes the name of the model and where it runs, once it is loaded.
+    loaded : callable
+        Told of a model once it is loaded, and of the part that it lacks when it cannot predict for want of it.
     """
 
     def __init__(
-        self, jobs: Jobs, worker: Worker, files: Worker, presenter: Presenter, device_known: Callable[[str], None]
+        self, jobs: Jobs, worker: Worker, files: Worker, presenter: Presenter, loaded: Callable[[Loaded], None]
     ) -> None:
         self._jobs, self._worker, self._files, self._presenter = jobs, worker, files, presenter
-        self._device_known = device_known
+        self._loaded = loaded
         self._session: Session | None = None
 
     def follow(self, session: Session | None, model: str = "") -> None:
@@ -46,13 +47,22 @@ class Runner:
         if session.request is not None and not session.is_current:
             self.predict(session.request)
         else:
-            self._warm_up(model)
+            self.warm_up(model)
 
     def predict(self, request: Request) -> None:
         """Segment as requested; whatever was under way is dropped."""
         if self._session is None:
             return
-        volume = self._session.volume
+        volume, before = self._session.volume, self._session.prediction
+        if before is not None and _with_measure_of(before.request, request) == request:
+            measure = request.settings.measure
+            self._worker.submit(
+                "Measuring",
+                lambda _cancelled, progress: self._jobs.remeasure(volume, before, measure, progress),
+                self._predicted,
+                self._failed,
+            )
+            return
         self._worker.submit(
             "Segmenting",
             lambda cancelled, progress: self._jobs.predict(volume, request, cancelled, progress),
@@ -66,9 +76,11 @@ class Runner:
         if self._session is not None and request is not None and not self._session.is_current:
             self.predict(request)
 
-    def _predicted(self, prediction: Prediction) -> None:
-        if self._session is not None:
-            self._session.deliver(prediction)
+    def _predicted(self, outcome: Prediction | Loaded) -> None:
+        if isinstance(outcome, Loaded):
+            self._loaded(outcome)
+        elif self._session is not None:
+            self._session.deliver(outcome)
 
     def refine(self, session: Session) -> None:
         """Run the automatic round on the present prediction.
@@ -90,11 +102,12 @@ class Runner:
         if self._session is not None:
             self._session.deliver_refinement(refined)
 
-    def _warm_up(self, model: str) -> None:
+    def warm_up(self, model: str) -> None:
+        """Load a model before it is needed."""
         self._worker.submit(
             f"Loading the model {model}",
-            lambda _cancelled, progress: self._jobs.device(model, progress),
-            lambda device: self._device_known(f"{model} · {device}"),
+            lambda _cancelled, progress: self._jobs.loaded(model, progress),
+            self._loaded,
             self._presenter.complain,
         )
 
@@ -102,10 +115,12 @@ class Runner:
         self._presenter.offer(text, "Try again", self.predict_again, error=True)
 
     def cancel(self) -> None:
-        """Stop what is being computed, or else what is being downloaded or saved."""
-        if self._worker.is_busy:
+        """Stop what is being computed, or else a fit in the background, or else what is being downloaded or saved."""
+        if self._worker.is_waited_for:
             self._worker.cancel()
             self._presenter.offer("Cancelled; nothing was lost.", "Predict again", self.predict_again)
+        elif self._worker.is_busy:
+            self._worker.cancel(background=True)
         else:
             self._files.cancel()
 
@@ -118,3 +133,7 @@ class Runner:
             lambda paths: self._presenter.say(f"Saved {', '.join(p.name for p in paths)} to {folder}."),
             self._presenter.complain,
         )
+
+
+def _with_measure_of(request: Request, other: Request) -> Request:
+    return replace(request, settings=replace(request.settings, measure=other.settings.measure))

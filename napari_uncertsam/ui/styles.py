@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_uncertsam.estimators.measures import UNCERTAINTY_MEASURES
 from napari_uncertsam.ui.geometry import spatial_shape, transform_of
 
 if TYPE_CHECKING:
@@ -26,11 +27,38 @@ TRANSPARENT = "#00000000"
 #: Of objects, told apart from each other, from grey images and from the colours of prompts and uncertainty.
 OBJECT_COLOURS = ("#3ddc97", "#4895ef", "#f15bb5", "#b5e48c", "#9b5de5", "#00bbf9", "#ff99c8", "#90f1ef")
 MAX_ENTROPY = math.log(2)
+#: Measures that stay far below their largest possible value: colours go up to this percentile of a slice, at least to
+#: the value given.
+FITTED_LIMITS = {"mutual-information": 0.05}
+_PERCENTILE, _SAMPLED = 99.5, 256
 
 
 def contour_width(image: Image) -> int:
     """Pixels of a mask's outline: it shows where the mask ends and leaves image and uncertainty visible."""
     return max(1, min(spatial_shape(image)[-2:]) // 256)
+
+
+def heat_limits(measure: str, values: NDArray[np.float32]) -> tuple[float, float]:
+    """Contrast limits of an uncertainty map: 0 and the largest value that the measure can have, or does have here.
+
+    Parameters
+    ----------
+    measure : str
+        Of `napari_uncertsam.estimators.measures.UNCERTAINTY_MEASURES`.
+    values : (h, w) float32
+        The map where there is one; of a big one a sample is enough.
+
+    Examples
+    --------
+    >>> heat_limits("std", np.zeros((4, 4), np.float32)), heat_limits("mutual-information", np.full((4, 4), 0.25))
+    ((0.0, 0.5), (0.0, 0.25))
+    """
+    largest = UNCERTAINTY_MEASURES[measure].largest
+    if measure not in FITTED_LIMITS or not values.size:
+        return 0.0, float(largest)
+    step = max(1, min(values.shape) // _SAMPLED)
+    reached = float(np.percentile(values[::step, ::step], _PERCENTILE))
+    return 0.0, min(max(reached, FITTED_LIMITS[measure]), float(largest))
 
 
 def fading_colormap(name: str, base: str, opaque_from: float) -> Colormap:

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_uncertsam.estimators.measures import UNCERTAINTY_MEASURES
 from napari_uncertsam.session import Session
 from napari_uncertsam.ui import drawing
 from napari_uncertsam.ui.geometry import box_corners, displayed_slice, from_slice
 from napari_uncertsam.ui.layers import LayerSet
 from napari_uncertsam.ui.reading import LayerReader
-from napari_uncertsam.ui.styles import Role
+from napari_uncertsam.ui.styles import Role, heat_limits
+from napari_uncertsam.ui.texts import measure_of
 
 _DIMS = ("point", "order", "ndisplay", "ndim")
 
@@ -48,6 +50,7 @@ class LayerSync:
         self._reader = LayerReader(session, layers, say, defer)
         self._drawn: Any = None  # prompts, plane and index that boxes and points show
         self._chosen: int | None = None
+        self._measure, self._limits = "", (0.0, 0.0)  # that the colours of `uncertainty` are for
         self._to_draw: list[Callable[[], None]] = []
         self._undrawn: set[tuple[int, int]] = set()  # slices whose labels changed during a stroke
         self._signals: tuple[tuple[Any, Callable[..., None]], ...] = (
@@ -101,7 +104,9 @@ class LayerSync:
 
     def _on_created(self, role: Role, layer: Any) -> None:
         self._reader.listen(role, layer)
-        if role == "mask":
+        if role == "uncertainty":
+            self._measure = ""
+        elif role == "mask":
             self._reader.read_mask()  # a mask that is taken up again may have been painted on meanwhile
             self._draw_object()
         elif role in ("boxes", "points"):
@@ -168,6 +173,17 @@ class LayerSync:
     def _draw_uncertainty(self) -> None:
         session = self.session
         self.layers.show_map("uncertainty", session.uncertainty_slice(), session.plane, session.slice_index)
+        layer: Any = self.layers.existing("uncertainty")
+        if layer is None or session.prediction is None:
+            return
+        measure = measure_of(session.prediction)
+        limits = heat_limits(measure, session.prediction.maps.local_uncertainty)
+        # Limits that the user has set stay as long as they are for the same measure.
+        if measure != self._measure or tuple(layer.contrast_limits) == self._limits:
+            layer.contrast_limits_range = (0.0, UNCERTAINTY_MEASURES[measure].largest)
+            layer.contrast_limits = limits
+            self._limits = limits
+        self._measure = measure
 
     def _draw_probability(self) -> None:
         session = self.session

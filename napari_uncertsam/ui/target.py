@@ -92,7 +92,8 @@ class Targets:
         array, session, automatic, mask = self._left.pop(image, (None, None, None, None))
         if session is None or automatic is None or array is not full_resolution(image):
             return None
-        session.set_settings(model=settings.model, method=settings.method, zoom=settings.zoom)
+        chosen = {name: getattr(settings, name) for name in ("model", "method", "measure", "zoom")}
+        session.set_settings(**chosen)
         return self._make(image, session, automatic, mask)
 
     def new(self, image: Image, volume: Volume, window: Window, settings: Settings) -> Target:

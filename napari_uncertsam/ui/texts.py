@@ -6,15 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from napari_uncertsam.checkpoints import ModelRow
+from napari_uncertsam.estimators.measures import UNCERTAINTY_MEASURES
 from napari_uncertsam.prediction import Prediction, RefinedPrediction
 from napari_uncertsam.prompts import Suggestion
 from napari_uncertsam.session import Session
+from napari_uncertsam.ui.styles import FITTED_LIMITS
 
 
 @dataclass(frozen=True)
 class ResultText:
-    """The lines of the result card; `verdict` is "", "kept" or "refused"."""
+    """The lines of the result card; `verdict` is "", "kept" or "refused", `title` and `tip` go with `uncertainty`."""
 
+    title: str = "Uncertainty"
+    tip: str = "Mean over the object and its surroundings."
     uncertainty: str = "-"
     area: str = "-"
     run: str = "-"
@@ -48,10 +52,12 @@ def result_text(
     """
     if prediction is None:
         return ResultText()
-    uncertainty, reason, verdict = f"{prediction.mean_uncertainty:.4f} nats", "", ""
+    measure, reason, verdict = measure_of(prediction), "", ""
+    uncertainty = f"{prediction.mean_uncertainty:.4f}{_unit(measure)}"
     if refined is not None and refined.rounds and prediction is refined.prediction:
         first, last = refined.rounds[0], refined.rounds[-1]
         verdict = "kept" if refined.accepted else "refused"
+        measure = "entropy"  # which decides, whatever is shown
         uncertainty = f"{first.before:.4f} → {last.after:.4f} nats"
         reason = (
             last.reason
@@ -61,7 +67,65 @@ def result_text(
     seconds = prediction.seconds.get("total", 0.0)
     record = prediction.record
     run = f"{seconds:.2f} s · {record.get('model', '?')} · {record.get('device', '?')}"
-    return ResultText(uncertainty, area_text(prediction, pixel_mm), run, reason, verdict)
+    shown = UNCERTAINTY_MEASURES[measure].title.lower()
+    tip = f"Mean {shown} over the object and its surroundings: 0 is certain, {_largest(measure)} the most."
+    return ResultText(
+        f"Uncertainty\n({shown})", tip, uncertainty, area_text(prediction, pixel_mm), run, reason, verdict
+    )
+
+
+def measure_of(prediction: Prediction) -> str:
+    """Which measure a prediction's uncertainty map shows."""
+    return str(prediction.record.get("measure", "entropy"))
+
+
+def method_tip(title: str, answers: str) -> str:
+    """What the list of methods says about the one that is chosen."""
+    return f"Where the uncertainty comes from.\n{title}: {answers}"
+
+
+def measure_tip(measure: str) -> str:
+    """Which question a measure answers, and its range.
+
+    Examples
+    --------
+    >>> measure_tip("std")
+    'By how much could the probability be off? From 0 to 0.5.'
+    """
+    text = f"{UNCERTAINTY_MEASURES[measure].answers} From 0 to {_largest(measure)}."
+    if measure in FITTED_LIMITS:
+        text += " The colours reach up to the largest values on the slice."
+    return text
+
+
+def why_not(measure: str, method: str) -> str:
+    """Why a method does not have a measure."""
+    reasons = {
+        "mutual-information": "a single prediction has nothing to disagree with.",
+        "std": "a single prediction has no spread.",
+    }
+    return f"{method}: {reasons.get(measure, 'it says something else than this.')}"
+
+
+def _largest(measure: str) -> str:
+    text = UNCERTAINTY_MEASURES[measure]
+    return "0.69 nats (ln 2)" if text.unit else f"{text.largest:g}"
+
+
+def _unit(measure: str) -> str:
+    unit = UNCERTAINTY_MEASURES[measure].unit
+    return f" {unit}" if unit else ""
+
+
+def time_text(seconds: float) -> str:
+    """A duration for people.
+
+    Examples
+    --------
+    >>> time_text(12), time_text(100), time_text(5000)
+    ('12 s', '2 min', '83 min')
+    """
+    return f"{max(seconds, 1):.0f} s" if seconds < 60 else f"{seconds / 60:.0f} min"
 
 
 def status_text(session: Session) -> str:

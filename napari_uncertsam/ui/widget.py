@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_uncertsam.ui.panels import ResultCard, StatusView, SuggestionList
-from napari_uncertsam.ui.parts import button, combo_box, fill, heading, key_help, line, row, swatch
+from napari_uncertsam.ui.parts import button, combo_box, enable_item, fill, heading, key_help, line, note, row, swatch
 from napari_uncertsam.ui.styles import BOX_COLOUR, NEGATIVE_COLOUR, POSITIVE_COLOUR
 from napari_uncertsam.ui.texts import ResultText, SuggestionRow
 
@@ -39,6 +39,8 @@ class RefineView(StatusView):
     model_requested = Signal(str)
     download_requested = Signal(str)
     method_requested = Signal(str)
+    measure_requested = Signal(str)
+    fit_requested = Signal()
     window_requested = Signal(str)
     zoom_requested = Signal(bool)
     object_requested = Signal(int)
@@ -95,14 +97,18 @@ class RefineView(StatusView):
         self._image = combo_box("Image to segment: 2D, or a slice of a volume")
         self._model = combo_box("Model; what is not downloaded can be fetched with the button beside it")
         self._method = combo_box("Where the uncertainty comes from")
+        self._measure = combo_box("What the map of uncertainty shows")
         self._window = combo_box("Intensities that the model sees, black to white; 'as displayed' follows the layer")
         self._image.activated.connect(self.image_requested)
         self._model.activated.connect(lambda _: self.model_requested.emit(self._model.currentData()))
         self._method.activated.connect(lambda _: self.method_requested.emit(self._method.currentData()))
+        self._measure.activated.connect(lambda _: self.measure_requested.emit(self._measure.currentData()))
         self._window.activated.connect(lambda _: self.window_requested.emit(self._window.currentText()))
         self._download = QPushButton("Download")
         self._download.hide()
         self._download.clicked.connect(lambda: self.download_requested.emit(self._model.currentData()))
+        self._note = note("Method")
+        self._fit = button("Fit", "Once for this model, on made-up images; you can go on meanwhile", self.fit_requested)
         self._zoom = QCheckBox("Zoom to the object")
         self._zoom.setToolTip("The model looks at the surroundings of the prompts only: better for small objects")
         self._zoom.clicked.connect(self.zoom_requested)
@@ -115,10 +121,14 @@ class RefineView(StatusView):
         form.addRow("Model", self._model)
         form.addRow("", self._download)
         form.addRow("Method", self._method)
+        form.addRow(self._note)
+        form.addRow(self._fit)
+        form.addRow("Measure", self._measure)
         form.addRow("Window", self._window)
         form.addRow("", self._zoom)
         self._form = form
-        form.setRowVisible(self._download, False)
+        for hidden in (self._download, self._note, self._fit):
+            form.setRowVisible(hidden, False)
         return widget
 
     def _object_row(self) -> QWidget:
@@ -190,16 +200,32 @@ class RefineView(StatusView):
         self._download.setEnabled(enabled)
         self._form.setRowVisible(self._download, bool(text))
 
-    def set_methods(self, methods: Sequence[tuple[str, str, str]], current: str) -> None:
-        """Methods as (name, title, which question its uncertainty answers)."""
+    def set_methods(self, methods: Sequence[tuple[str, str, str]], current: str, tooltip: str) -> None:
+        """Methods as (name, title, which question its uncertainty answers); the tooltip is about the current one."""
         names = [name for name, _, _ in methods]
-        fill(self._method, [(title, name) for name, title, _ in methods], names.index(current))
+        row = names.index(current) if current in names else None
+        fill(self._method, [(title, name) for name, title, _ in methods], row)
         for number, (_, _, answers) in enumerate(methods):
             self._method.setItemData(number, answers, Qt.ItemDataRole.ToolTipRole)
+        self._method.setToolTip(tooltip)
 
-    def set_method(self, name: str) -> None:
-        """The method that is used."""
-        self._method.setCurrentIndex(self._method.findData(name))
+    def set_measures(self, measures: Sequence[tuple[str, str, str, bool]], current: str) -> None:
+        """Measures as (name, title, tooltip, whether the method has it)."""
+        names = [name for name, _, _, _ in measures]
+        row = names.index(current) if current in names else None
+        fill(self._measure, [(title, name) for name, title, _, _ in measures], row)
+        for number, (_, _, tooltip, enabled) in enumerate(measures):
+            self._measure.setItemData(number, tooltip, Qt.ItemDataRole.ToolTipRole)
+            enable_item(self._measure, number, enabled)
+        shown = "" if row is None else f".\n{measures[row][1]}: {measures[row][2]}"
+        self._measure.setToolTip(f"What the map of uncertainty shows{shown}")
+
+    def set_method_note(self, text: str, fit: str) -> None:
+        """What the chosen method lacks, and a button that fits it; empty texts show nothing."""
+        self._note.setText(text)
+        self._fit.setText(fit)
+        self._form.setRowVisible(self._note, bool(text))
+        self._form.setRowVisible(self._fit, bool(fit))
 
     def set_windows(self, names: Sequence[str], current: str, *, enabled: bool = True) -> None:
         """Intensity windows to choose from."""

@@ -15,13 +15,14 @@ from napari.utils.interactions import (
     mouse_press_callbacks,
     mouse_release_callbacks,
 )
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QComboBox, QPushButton
 
 from napari_uncertsam.pipeline import Pipeline, Request
 from napari_uncertsam.session import Session
 from napari_uncertsam.ui.layers import LayerSet
 from napari_uncertsam.ui.sync import LayerSync
-from tests.fakes import FakeEngine
+from tests.fakes import FakeEngine, scene
 
 
 class Mouse:
@@ -143,6 +144,27 @@ class Loop:
         self.asked.append(request)
         if self.answering:
             self._session.deliver(self.pipeline.predict(self._session.volume, request))
+
+
+def grey() -> np.ndarray:
+    return scene()[0][..., 0]
+
+
+def button(opened: Any, text: str) -> QPushButton:
+    (found,) = [b for b in opened.view.findChildren(QPushButton) if b.text() == text]
+    return found
+
+
+def combo(opened: Any, item: str) -> QComboBox:
+    (found,) = [c for c in opened.view.findChildren(QComboBox) if c.findText(item, Qt.MatchFlag.MatchStartsWith) >= 0]
+    return found
+
+
+def pick(opened: Any, item: str) -> None:
+    box = combo(opened, item)
+    box.setCurrentIndex(box.findText(item, Qt.MatchFlag.MatchStartsWith))
+    box.activated.emit(box.currentIndex())
+    opened.settle()
 
 
 def wait_for(qtbot: Any, condition: Callable[[], bool], timeout: int = 10_000) -> None:

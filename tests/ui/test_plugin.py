@@ -13,7 +13,7 @@ import pytest
 import torch
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QCheckBox, QComboBox, QProgressBar, QPushButton, QSpinBox, QTableWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QProgressBar, QSpinBox, QTableWidget
 
 from napari_uncertsam import checkpoints
 from napari_uncertsam.errors import CheckpointError
@@ -26,20 +26,11 @@ from napari_uncertsam.ui.keys import KEYS
 from napari_uncertsam.ui.plugin import TITLE, RefineWidget
 from napari_uncertsam.ui.styles import ROLES
 from tests.fakes import FakeEngine, scene
-from tests.ui.helpers import Heartbeat, Mouse
+from tests.ui.helpers import Heartbeat, Mouse, button, grey, pick
 
 #: Cuts the object of `scene()` off, so that there is something to be uncertain about.
 CUT = Box(40, 34, 70, 97)
 WHOLE = Box(38, 32, 89, 99)
-
-
-def grey() -> np.ndarray:
-    return scene()[0][..., 0]
-
-
-def button(opened, text: str) -> QPushButton:
-    (found,) = [b for b in opened.view.findChildren(QPushButton) if b.text() == text]
-    return found
 
 
 def draw(opened, start, stop) -> None:
@@ -280,23 +271,11 @@ def test_the_window_stays_alive_while_a_slow_model_computes(open_widget, monkeyp
 # -- choices -----------------------------------------------------------------------------------------------------------
 
 
-def combo(opened, item: str) -> QComboBox:
-    (found,) = [c for c in opened.view.findChildren(QComboBox) if c.findText(item, Qt.MatchFlag.MatchStartsWith) >= 0]
-    return found
-
-
-def pick(opened, item: str) -> None:
-    box = combo(opened, item)
-    box.setCurrentIndex(box.findText(item, Qt.MatchFlag.MatchStartsWith))
-    box.activated.emit(box.currentIndex())
-    opened.settle()
-
-
 def test_method_and_zoom_are_predicted_at_once(open_widget):
     opened = open_widget(grey())
     opened.session.set_box(WHOLE)
     opened.settle()
-    pick(opened, "Entropy")
+    pick(opened, "Entropy of")
     assert opened.session.prediction.record["method"] == "entropy"
     zoom = opened.view.findChild(QCheckBox)
     zoom.click()
