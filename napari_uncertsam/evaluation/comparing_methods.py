@@ -21,6 +21,9 @@ from napari_uncertsam.evaluation.summarising import plain
 #: The single prediction: what other methods are compared with, wherever it is among them.
 REFERENCE = "entropy"
 RESAMPLES = 2000
+#: Smaller differences are rounding: methods that change nothing about a case would differ in its last digits, and
+#: where most cases are such ones, the sign of the rounding would decide on which side of 0 an interval ends.
+ROUNDING = 1e-6
 
 #: "different" is significant too, of a measure of which neither more nor less is better.
 Verdict = Literal["better", "worse", "different", ""]
@@ -103,6 +106,7 @@ def _compare(rows: Sequence[Row], usual: Sequence[Row], seed: int, level: float)
     """All measures of rows against those of the reference, case by case."""
     mine, theirs = (_table(part) for part in (rows, usual))
     difference = mine - theirs
+    difference[np.abs(difference) < ROUNDING] = 0
     paired = np.where(np.isfinite(difference), theirs, math.nan)
     draws = bootstrap_means(
         np.hstack([difference, paired]), np.random.default_rng(seed), [row["group"] for row in usual], RESAMPLES
@@ -162,13 +166,18 @@ def _p_value(drawn: NDArray[np.float64]) -> float:
 
 
 def _correct(entries: Sequence[dict[str, Any]], level: float) -> None:
-    """Holm's correction over the methods of a prompt, each measure for itself: adds "holm" to every measure."""
+    """Holm's correction over the methods of a prompt, each measure for itself: adds "holm" to every measure.
+
+    Methods that differ in what their uncertainty shows only have the same masks and probabilities: of equal differences
+    one counts.
+    """
     for name in MEASURES:
         found = [entry["measures"][name] for entry in entries]
-        known = sorted((m for m in found if m["p"] is not None), key=lambda m: m["p"])
-        for measure in found:
-            measure["holm"] = False
-        for rank, measure in enumerate(known):
-            if not measure["significant"] or measure["p"] > (1 - level) / (len(known) - rank):
+        tests = {(m["p"], m["difference"], m["low"], m["high"]): m["significant"] for m in found if m["p"] is not None}
+        held = set()
+        for rank, key in enumerate(sorted(tests)):
+            if not tests[key] or key[0] > (1 - level) / (len(tests) - rank):
                 break
-            measure["holm"] = True
+            held.add(key)
+        for measure in found:
+            measure["holm"] = (measure["p"], measure["difference"], measure["low"], measure["high"]) in held

@@ -128,6 +128,20 @@ def test_one_method_and_prompts_by_themselves(rng: np.random.Generator) -> None:
     assert (verdict("dice", first), verdict("dice", second)) == ("better", "worse")
 
 
+def test_rounding_is_no_difference(rng: np.random.Generator) -> None:
+    """A method that changes two cases of 24: one draw in eight has neither of them, and a mean of 0."""
+    rows = make_rows(rng, {"entropy": 0.0, "other": 0.0}, groups=24)
+    for usual, other in zip(rows[::2], rows[1::2], strict=True):
+        kept = usual["case"] in ("image/3", "image/8")
+        other |= {name: usual[name] + (0.1 if kept else 1e-8) for name in MEASURES}
+    [entry] = compare_methods(rows, ["entropy", "other"], **SHARED)
+    for name, measure in MEASURES.items():
+        found = entry["measures"][name]
+        assert (found["low"], found["significant"]) == (0.0, False)
+        assert found["p"] > 0.1
+        assert found["improved"] == {"higher": pytest.approx(2 / 24), "lower": 0.0, "neither": None}[measure.better]
+
+
 def test_holm_by_hand(rng: np.random.Generator) -> None:
     methods = {"entropy": 0.0} | {f"m{k}": 0.0022 * k for k in range(8)}
     entries = compare_methods(make_rows(rng, methods, cases=30, groups=30), list(methods), **SHARED)
@@ -142,6 +156,18 @@ def test_holm_by_hand(rng: np.random.Generator) -> None:
         held += sum(adjusted)
     significant = sum(m["significant"] for entry in entries for m in entry["measures"].values())
     assert 0 < held < significant
+
+
+def test_equal_differences_count_once_for_holm(rng: np.random.Generator) -> None:
+    methods = {"entropy": 0.0} | {f"m{k}": 0.006 for k in range(3)}
+    rows = make_rows(rng, methods, groups=24)
+    alone = compare_methods(rows, list(methods), **SHARED)
+    copies = rows + [row | {"method": f"copy {row['method']}"} for row in rows if row["method"] != "entropy"]
+    names = [*methods, *(f"copy m{k}" for k in range(3))]
+    both = compare_methods(copies, names, **SHARED)
+    holm = [[entry["measures"][name]["holm"] for name in MEASURES] for entry in both]
+    assert holm[:3] == holm[3:] == [[entry["measures"][name]["holm"] for name in MEASURES] for entry in alone]
+    assert len({h for row in holm for h in row}) == 2
 
 
 def test_nothing_but_plain_numbers(rng: np.random.Generator) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from napari_uncertsam.evaluation.metrics import MEASURES
@@ -14,13 +14,20 @@ from napari_uncertsam.evaluation.results import Results
 DIFFERENCES = ("dice", "biou_2", "rho_hard_roi", "ause_roi", "nll_roi", "brier_roi", "ece_roi", "confident_error")
 
 
-def differences_table(results: Results) -> Table | None:
-    """A line per prompt and method that is not the reference; None where nothing was compared."""
+def differences_table(results: Results, names: Sequence[str] = DIFFERENCES) -> Table | None:
+    """A line per prompt and method that is not the reference; None where nothing was compared.
+
+    Parameters
+    ----------
+    results : Results
+    names : sequence of str
+        Keys of :data:`~napari_uncertsam.evaluation.metrics.MEASURES`.
+    """
     compared = results.comparisons
     if not compared:
         return None
     columns, cells = [], []
-    for name in DIFFERENCES:
+    for name in names:
         measure = MEASURES[name]
         lower = measure.better == "lower"
         columns.append(Column(measure.title, "%" if lower else "", measure.better, measure.help))
