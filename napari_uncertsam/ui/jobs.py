@@ -89,10 +89,7 @@ class Jobs:
 
     def loaded(self, model: str, progress: ProgressCallback) -> Loaded:
         """Load a model, and say where it runs and which parts it lacks."""
-        engine = self.pipeline(model, progress).engine
-        needed = {make_method(name).needs for name in METHODS}
-        missing = {kind for kind in needed if kind is not None and checkpoints.find_part(kind, engine.sha256) is None}
-        return Loaded(model, engine.device_label, frozenset(missing))
+        return _loaded(model, self.pipeline(model, progress).engine)
 
     def open(self, volume: Volume, *, described: bool) -> tuple[Volume, Window]:
         """A volume with its modality, guessed unless `described`, and the window to begin with.
@@ -111,7 +108,7 @@ class Jobs:
         pipeline = self.pipeline(settings.model, progress)
         needs = pipeline.method(settings.method).needs
         if needs is not None and checkpoints.find_part(needs, pipeline.engine.sha256) is None:
-            loaded = self.loaded(settings.model, progress)
+            loaded = _loaded(settings.model, pipeline.engine)
             return replace(loaded, missing=loaded.missing | {needs})  # a control's part is not among the others
         prediction = pipeline.predict(volume, request, cancelled=cancelled, progress=progress)
         took, before = prediction.seconds["embed"], self._embedding.get(settings.model, math.inf)
@@ -143,7 +140,7 @@ class Jobs:
         path = self._fit(engine, report, cancelled)
         if checkpoints.find_part("laplace", engine.sha256) is None:
             checkpoints.install_part(path, "laplace", engine.sha256)
-        return self.loaded(model, progress)
+        return _loaded(model, engine)  # which another model may have replaced meanwhile
 
     def refine(
         self, volume: Volume, prediction: Prediction, cancelled: CancelledCallback, progress: ProgressCallback
@@ -161,3 +158,9 @@ class Jobs:
             progress(f"downloading {name}: {size}", done / total if total else -1)
 
         return checkpoints.download(name, progress=report, cancel=cancelled)
+
+
+def _loaded(model: str, engine: Engine) -> Loaded:
+    needed = {make_method(name).needs for name in METHODS}
+    missing = {kind for kind in needed if kind is not None and checkpoints.find_part(kind, engine.sha256) is None}
+    return Loaded(model, engine.device_label, frozenset(missing))

@@ -109,14 +109,15 @@ class Methods:
         """Say why another method is used and what to do about it, or nothing."""
         kind, model = self.lacking(settings), settings.model
         until = f"{self.method(SUBSTITUTE).title} is used until then."
+        meanwhile = until[0].lower() + until[1:]
         if kind is None:
             self._view.set_method_note("", "")
         elif model in self._fitting:
-            self._view.set_method_note(f"Laplace is being fitted for {model}; {_lower(until)}", "")
+            self._view.set_method_note(f"Laplace is being fitted for {model}; {meanwhile}", "")
         elif kind == "laplace":
             minutes = self._jobs.fit_seconds(model)
             about = f" (about {time_text(max(minutes, 60))})" if minutes is not None else ""
-            text = f"Laplace has not been fitted for {model} yet; {_lower(until)}"
+            text = f"Laplace has not been fitted for {model} yet; {meanwhile}"
             self._view.set_method_note(text, f"Fit Laplace for {model}{about}")
         else:
             self._view.set_method_note(f"{missing_part(kind, model)}\n{until}", "")
@@ -135,7 +136,7 @@ class Methods:
             partial(self._jobs.fit, model),
             self._fitted,
             lambda text: self._not_fitted(model, text, failed=True),
-            lambda: self._not_fitted(model, f"The fit of Laplace for {model} was stopped; nothing else was lost."),
+            lambda: self._not_fitted(model, f"The fit of Laplace for {model} was stopped; nothing else is lost."),
             background=True,
         )
 
@@ -148,7 +149,3 @@ class Methods:
         self._fitting.remove(model)
         self._changed()
         (self._messages.complain if failed else self._messages.say)(text)
-
-
-def _lower(sentence: str) -> str:
-    return sentence[0].lower() + sentence[1:]

@@ -39,7 +39,7 @@ class SuggestionList(QWidget):
     dismissed = Signal(int)
     chosen = Signal(int)
 
-    _COLUMNS = ("#", "uncertainty", "P(inside)", "", "", "")
+    _COLUMNS = ("#", "entropy", "P(inside)", "", "", "")
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -151,7 +151,7 @@ class ResultCard(QWidget):
         self._values: dict[str, QLabel] = {}
         for row, (name, title, tip) in enumerate(
             (
-                ("uncertainty", ResultText().title, ResultText().tip),
+                ("uncertainty", "Uncertainty", ResultText().tip),
                 ("reason", "", "Why the refinement was kept or not."),
                 ("area", "Area", "Of the mask, with the interval that holds the true area with 90 % probability."),
                 ("run", "Last run", "Seconds, model, and the device it ran on."),
@@ -174,10 +174,8 @@ class ResultCard(QWidget):
         """Show a result."""
         mark = {"kept": " ✓", "refused": " (not kept)"}.get(text.verdict, "")
         colour = {"kept": _GOOD, "refused": _WARN}.get(text.verdict, "")
-        self._titles["uncertainty"].setText(text.title)
         for widget in (self._titles["uncertainty"], self._values["uncertainty"]):
             widget.setToolTip(text.tip)
-        self._values["uncertainty"].setAccessibleName(text.title.replace("\n", " "))
         self._values["uncertainty"].setText(text.uncertainty + mark)
         self._values["uncertainty"].setStyleSheet(f"color: {colour};" if colour else "")
         self._values["reason"].setText(text.reason)
@@ -192,7 +190,7 @@ class ResultCard(QWidget):
 
     def text(self) -> str:
         """All that is shown, for tests and screen readers."""
-        return "\n".join(f"{self._titles[name].text()}\n{value.text()}" for name, value in self._values.items())
+        return "\n".join(value.text() for value in self._values.values())
 
 
 class StatusLine(QWidget):

@@ -27,9 +27,9 @@ TRANSPARENT = "#00000000"
 #: Of objects, told apart from each other, from grey images and from the colours of prompts and uncertainty.
 OBJECT_COLOURS = ("#3ddc97", "#4895ef", "#f15bb5", "#b5e48c", "#9b5de5", "#00bbf9", "#ff99c8", "#90f1ef")
 MAX_ENTROPY = math.log(2)
-#: Measures that stay far below their largest possible value: colours go up to this percentile of a slice, at least to
-#: the value given.
-FITTED_LIMITS = {"mutual-information": 0.05}
+#: Measures that stay far below their largest possible value: colours go up to a percentile of the map, at least to the
+#: value given.
+FITTED_LIMITS = {"mutual-information": 0.05, "std": 0.1}
 _PERCENTILE, _SAMPLED = 99.5, 256
 
 
@@ -51,7 +51,7 @@ def heat_limits(measure: str, values: NDArray[np.float32]) -> tuple[float, float
     Examples
     --------
     >>> heat_limits("std", np.zeros((4, 4), np.float32)), heat_limits("mutual-information", np.full((4, 4), 0.25))
-    ((0.0, 0.5), (0.0, 0.25))
+    ((0.0, 0.1), (0.0, 0.25))
     """
     largest = UNCERTAINTY_MEASURES[measure].largest
     if measure not in FITTED_LIMITS or not values.size:

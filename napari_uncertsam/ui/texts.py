@@ -10,14 +10,13 @@ from napari_uncertsam.estimators.measures import UNCERTAINTY_MEASURES
 from napari_uncertsam.prediction import Prediction, RefinedPrediction
 from napari_uncertsam.prompts import Suggestion
 from napari_uncertsam.session import Session
-from napari_uncertsam.ui.styles import FITTED_LIMITS
+from napari_uncertsam.ui.styles import FITTED_LIMITS, heat_limits
 
 
 @dataclass(frozen=True)
 class ResultText:
-    """The lines of the result card; `verdict` is "", "kept" or "refused", `title` and `tip` go with `uncertainty`."""
+    """The lines of the result card; `verdict` is "", "kept" or "refused", `tip` is about `uncertainty`."""
 
-    title: str = "Uncertainty"
     tip: str = "Mean over the object and its surroundings."
     uncertainty: str = "-"
     area: str = "-"
@@ -53,25 +52,27 @@ def result_text(
     if prediction is None:
         return ResultText()
     measure, reason, verdict = measure_of(prediction), "", ""
-    uncertainty = f"{prediction.mean_uncertainty:.4f}{_unit(measure)}"
+    values = f"{prediction.mean_uncertainty:.4f}"
     if refined is not None and refined.rounds and prediction is refined.prediction:
         first, last = refined.rounds[0], refined.rounds[-1]
         verdict = "kept" if refined.accepted else "refused"
         measure = "entropy"  # which decides, whatever is shown
-        uncertainty = f"{first.before:.4f} → {last.after:.4f} nats"
+        values = f"{first.before:.4f} → {last.after:.4f}"
         reason = (
             last.reason
             if not refined.accepted or last.accepted
             else next(r.reason for r in reversed(refined.rounds) if r.accepted)
         )
+    shown, unit = UNCERTAINTY_MEASURES[measure].title.lower(), UNCERTAINTY_MEASURES[measure].unit
+    tip = f"Mean {shown} over the object and its surroundings: 0 is certain, {_largest(measure)} the most."
+    if measure_of(prediction) in FITTED_LIMITS:
+        _, limit = heat_limits(measure_of(prediction), prediction.maps.local_uncertainty)
+        tip += f" The colours of the map go up to {limit:.2g}."
     seconds = prediction.seconds.get("total", 0.0)
     record = prediction.record
     run = f"{seconds:.2f} s · {record.get('model', '?')} · {record.get('device', '?')}"
-    shown = UNCERTAINTY_MEASURES[measure].title.lower()
-    tip = f"Mean {shown} over the object and its surroundings: 0 is certain, {_largest(measure)} the most."
-    return ResultText(
-        f"Uncertainty\n({shown})", tip, uncertainty, area_text(prediction, pixel_mm), run, reason, verdict
-    )
+    uncertainty = f"{shown} {values} {unit}".rstrip()
+    return ResultText(tip, uncertainty, area_text(prediction, pixel_mm), run, reason, verdict)
 
 
 def measure_of(prediction: Prediction) -> str:
@@ -89,12 +90,12 @@ def measure_tip(measure: str) -> str:
 
     Examples
     --------
-    >>> measure_tip("std")
-    'By how much could the probability be off? From 0 to 0.5.'
+    >>> measure_tip("entropy")
+    'Where could the answer be either, for whatever reason? From 0 to 0.69 nats (ln 2).'
     """
     text = f"{UNCERTAINTY_MEASURES[measure].answers} From 0 to {_largest(measure)}."
     if measure in FITTED_LIMITS:
-        text += " The colours reach up to the largest values on the slice."
+        text += " The colours go up to the largest values around the object."
     return text
 
 
@@ -110,11 +111,6 @@ def why_not(measure: str, method: str) -> str:
 def _largest(measure: str) -> str:
     text = UNCERTAINTY_MEASURES[measure]
     return "0.69 nats (ln 2)" if text.unit else f"{text.largest:g}"
-
-
-def _unit(measure: str) -> str:
-    unit = UNCERTAINTY_MEASURES[measure].unit
-    return f" {unit}" if unit else ""
 
 
 def time_text(seconds: float) -> str:
