@@ -178,42 +178,65 @@ class Sam2Engine:
             forms.setdefault(form, []).append(index)
         with memory_errors(f"decode {len(prompts)} prompts with {self.name}"):
             parts = [self._decode_group(embedding, [prompts[i] for i in indices], dense) for indices in forms.values()]
-        order = torch.as_tensor(np.argsort(np.concatenate(list(forms.values()))))
         if len(parts) == 1:
-            return Decoded(*parts[0])
-        return Decoded(*(torch.cat(column)[order.to(column[0].device)] for column in zip(*parts, strict=True)))
+            return parts[0]
+        order = torch.as_tensor(np.argsort(np.concatenate(list(forms.values()))))
+        columns = zip(*(vars(part).values() for part in parts), strict=True)
+        return Decoded(*(torch.cat(column)[order.to(column[0].device)] for column in columns))
 
-    def _decode_group(
-        self, embedding: Embedding, prompts: Sequence[Prompts], change: DenseTransform | None
-    ) -> tuple[Tensor, ...]:
+    def _decode_group(self, embedding: Embedding, prompts: Sequence[Prompts], change: DenseTransform | None) -> Decoded:
         """Prompts with the same number of points, all or none with a mask: one batch without padding tokens."""
-        encoder, decoder = self.model.sam_prompt_encoder, self.model.sam_mask_decoder
-        points, masks = self._points(embedding, prompts), None
+        masks = None
         if prompts[0].mask is not None:
             masks = torch.as_tensor(np.stack([p.mask.logits for p in prompts if p.mask])[:, None]).to(self.device)
+        return self.decode_batch(embedding.features, self._points(embedding, prompts), masks, dense=change)
+
+    def decode_batch(
+        self,
+        features: Sequence[Tensor],
+        points: tuple[Tensor, Tensor] | None,
+        masks: Tensor | None = None,
+        *,
+        dense: DenseTransform | None = None,
+    ) -> Decoded:
+        """Masks for n prompts of one form, given as the model takes them.
+
+        Autograd follows unless it is switched off around the call: training needs its way back to `masks` and `dense`.
+
+        Parameters
+        ----------
+        features : sequence of tensors (1, C_i, h_i, w_i)
+            Of one image, the image embedding last.
+        points : ((n, k, 2) float32, (n, k) int32), optional
+            ``(x, y)`` in pixels of the model's input, and SAM's labels.
+        masks : (n, 1, h, w) float32, optional
+            Logits of mask prompts, of any resolution.
+        dense : callable, optional
+            Changes the dense prompt embedding before it is added to the image's.
+        """
+        encoder, decoder = self.model.sam_prompt_encoder, self.model.sam_mask_decoder
+        if masks is not None:
             masks = masks.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
             if masks.shape[-2:] != encoder.mask_input_size:
                 masks = F.interpolate(masks, encoder.mask_input_size, mode="bilinear", align_corners=False)
-        sparse, dense = encoder(points=points, boxes=None, masks=masks)
-        if change is not None:
-            dense = change(dense)
+        sparse, embedded = encoder(points=points, boxes=None, masks=masks)
         logits, iou, _, score = decoder.predict_masks(
-            image_embeddings=embedding.features[-1],
+            image_embeddings=features[-1],
             image_pe=encoder.get_dense_pe(),
             sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            repeat_image=len(prompts) > 1,
-            high_res_features=list(embedding.features[:-1]),
+            dense_prompt_embeddings=embedded if dense is None else dense(embedded),
+            repeat_image=len(sparse) > 1,
+            high_res_features=list(features[:-1]),
         )
         tokens = range(logits.shape[1])
         hidden = torch.stack([self._captured[f"hidden{t}"] for t in tokens], 1).float()
-        embedded = torch.stack([self._captured[f"token{t}"] for t in tokens], 1).float()
-        features, source = self._captured["features"].float(), self._captured["source"].float()
+        token_in = torch.stack([self._captured[f"token{t}"] for t in tokens], 1).float()
+        upscaled, source = self._captured["features"].float(), self._captured["source"].float()
         self._captured.clear()
         logits, iou = logits.float(), iou.float()
-        token, rows = self._chosen_token(logits, iou), torch.arange(len(prompts), device=logits.device)
-        chosen = (logits[rows, token], token, hidden[rows, token], features, iou[rows, token], score.float()[:, 0])
-        return (*chosen, logits, hidden, iou, embedded, source)
+        token, rows = self._chosen_token(logits, iou), torch.arange(len(logits), device=logits.device)
+        chosen = (logits[rows, token], token, hidden[rows, token], upscaled, iou[rows, token], score.float()[:, 0])
+        return Decoded(*chosen, logits, hidden, iou, token_in, source)
 
     def _points(self, embedding: Embedding, prompts: Sequence[Prompts]) -> tuple[Tensor, Tensor] | None:
         pairs = [to_sam_points(p) for p in prompts]
