@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -21,7 +22,6 @@ from numpy.typing import NDArray
 
 from napari_uncertsam.checkpoints import read_part, require_part
 from napari_uncertsam.errors import InputError
-from napari_uncertsam.estimators import ESTIMATORS
 from napari_uncertsam.estimators.base import Belief, PointBelief, decoded_iou, decoded_logits
 from napari_uncertsam.prompts import MaskPrompt
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_uncertsam.engine import Decoded, DenseTransform, Embedding, Engine
-    from napari_uncertsam.estimators.base import Estimator
+    from napari_uncertsam.estimators.laplace import Laplace
     from napari_uncertsam.estimators.measures import Measure
     from napari_uncertsam.prompts import Prompts
     from napari_uncertsam.refinement.fusion_head import FusionHead
@@ -92,11 +92,11 @@ class DenseFusion:
     ----------
     name : str
         Of :data:`VARIANTS`.
-    estimator : Estimator, optional
-        Says what the first pass believes, and what to believe of the second; by default Laplace's, for the variants
-        that start from it. The others have a point estimate of each pass.
-    heads : dict of str to FusionHead
-        By the sha256 of their checkpoint; read when first needed.
+    estimator : Laplace, optional
+        Says what the first pass believes, and what to believe of the second, in the variants that start from it; by
+        default in closed form, of the token that the model chooses. The others have a point estimate of each pass.
+    trained : FusionHead, optional
+        Instead of the fitted part of the engine's checkpoint.
 
     Raises
     ------
@@ -105,8 +105,9 @@ class DenseFusion:
     """
 
     name: str = "fusion"
-    estimator: Estimator | None = field(default=None, repr=False)
-    heads: dict[str, FusionHead] = field(default_factory=dict, repr=False)
+    estimator: Laplace | None = field(default=None, repr=False)
+    trained: FusionHead | None = field(default=None, repr=False)
+    _read: dict[str, tuple[Path, int, FusionHead]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if self.name not in VARIANTS:
@@ -143,9 +144,11 @@ class DenseFusion:
         return self.laplace.measures if self.variant.first == "laplace" else ("entropy",)
 
     @cached_property
-    def laplace(self) -> Estimator:
+    def laplace(self) -> Laplace:
         """The estimator of the variants that start from Laplace."""
-        return self.estimator or ESTIMATORS["laplace"]()
+        from napari_uncertsam.estimators.laplace import Laplace
+
+        return self.estimator or Laplace()
 
     def estimate(self, engine: Engine, embedding: Embedding, prompts: Prompts, rng: np.random.Generator) -> Belief:
         """Belief of the second pass; a mask prompt that was given is replaced by the first pass's mask in it.
@@ -160,6 +163,8 @@ class DenseFusion:
             If the model fails.
         """
         decoded = self.second_pass(engine, embedding, prompts, rng)
+        if self.variant.first == "laplace":
+            return self.laplace.belief_of(decoded, 0, self.laplace.posteriors_of(engine))
         return PointBelief(decoded_logits(decoded)[0], predicted_iou=decoded_iou(decoded))
 
     def second_pass(self, engine: Engine, embedding: Embedding, prompts: Prompts, rng: np.random.Generator) -> Decoded:
@@ -185,19 +190,24 @@ class DenseFusion:
         return logits, np.ones_like(logits)
 
     def head(self, engine: Engine) -> FusionHead:
-        """The trained head for a model.
+        """The trained head for a model: the one given, or the fitted part, read again when its file has changed.
 
         Raises
         ------
         CheckpointError
             If it was not fitted, is damaged, or belongs to another checkpoint.
         """
-        if engine.sha256 not in self.heads:
+        if self.trained is not None:
+            return self.trained
+        path = require_part(self.name, engine.sha256, engine.name)
+        changed = path.stat().st_mtime_ns
+        known = self._read.get(engine.sha256)
+        if known is None or known[:2] != (path, changed):
             from napari_uncertsam.refinement.fusion_head import FusionHead
 
-            path = require_part(self.name, engine.sha256, engine.name)
-            self.heads[engine.sha256] = FusionHead.of_tensors(read_part(path, self.name, engine.sha256).tensors)
-        return self.heads[engine.sha256]
+            known = (path, changed, FusionHead.of_tensors(read_part(path, self.name, engine.sha256).tensors))
+            self._read[engine.sha256] = known
+        return known[2]
 
 
 def fused(head: FusionHead, uncertainty: NDArray[np.float32]) -> DenseTransform:

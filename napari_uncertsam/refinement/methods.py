@@ -8,8 +8,24 @@ from napari_uncertsam.errors import InputError
 from napari_uncertsam.estimators import ESTIMATORS, Estimator
 from napari_uncertsam.estimators.measures import Measure, parse_measure
 
-#: Name to factory; names that are not estimators refine what one of them says.
-METHODS: dict[str, Callable[[], Estimator]] = {**ESTIMATORS}
+
+def _dense_fusion(name: str) -> Callable[[], Estimator]:
+    def make() -> Estimator:
+        from napari_uncertsam.refinement.dense_fusion import DenseFusion
+
+        return DenseFusion(name)
+
+    return make
+
+
+#: Name to factory; names that are not estimators refine what one of them says. Those with a true `control` are there
+#: for comparison.
+METHODS: dict[str, Callable[[], Estimator]] = {
+    **ESTIMATORS,
+    **{
+        name: _dense_fusion(name) for name in ("fusion", "fusion-laplace-ones", "fusion-sam-ones", "fusion-token0-ones")
+    },
+}
 
 
 def make_method(name: str) -> Estimator:
