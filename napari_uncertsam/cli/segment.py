@@ -77,7 +77,10 @@ def segment(
     model: Annotated[str, typer.Option(help="A name of `models list`, or a checkpoint's path.")] = "bundled",
     config: Annotated[str | None, typer.Option(help="Configuration of an own checkpoint.")] = None,
     method: Annotated[
-        str, typer.Option(help="Where the uncertainty comes from, such as entropy or prompt; a wrong name lists all.")
+        str,
+        typer.Option(
+            help="Where the uncertainty comes from: laplace, entropy, prompt, tta ...; a wrong name lists all."
+        ),
     ] = "prompt",
     measure: Annotated[
         str | None,
