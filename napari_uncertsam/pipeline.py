@@ -176,12 +176,16 @@ class Pipeline:
         return self._prediction(run, view, prompts, belief, start)
 
     def remeasure(self, volume: Volume, prediction: Prediction, measure: Measure | None) -> Prediction:
-        """A prediction with another measure of the same belief, as :meth:`predict` would give it; no model is asked."""
+        """A prediction with another measure of the same belief, as :meth:`predict` would give it; no model is asked.
+
+        Its seconds are those of the prediction.
+        """
         request = prediction.request
         request = replace(request, settings=replace(request.settings, measure=measure))
         run = _Run(volume, request, lambda: False, lambda _stage, _fraction: None)
         prompts = request.prompts.clipped(*run.shape)
-        return self._prediction(run, prediction.view, prompts, prediction.belief, time.perf_counter())
+        shown = self._prediction(run, prediction.view, prompts, prediction.belief, time.perf_counter())
+        return replace(shown, seconds=prediction.seconds)
 
     def refine(
         self,

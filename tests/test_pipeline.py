@@ -275,6 +275,29 @@ def test_equal_requests_have_equal_predictions(method: str) -> None:
     assert np.array_equal(a.maps.probability, other.maps.probability) == (method == "entropy")
 
 
+@pytest.mark.parametrize("prompts", [Prompts(box=OBJECT), Prompts((Point(60, 60),))])
+def test_another_measure_of_the_same_belief_asks_no_model(prompts: Prompts) -> None:
+    volume, _ = photo()
+    engine = FakeEngine()
+    pipeline = Pipeline(engine)
+    request = make(volume, prompts, method="prompt")
+    first = pipeline.predict(volume, request)
+    calls = engine.embed_calls, engine.decode_calls
+    shown = pipeline.remeasure(volume, first, "std")
+    assert (engine.embed_calls, engine.decode_calls) == calls
+    again = pipeline.predict(volume, replace(request, settings=replace(request.settings, measure="std")))
+    assert shown.request == again.request
+    assert (shown.record, shown.suggestions) == (again.record, again.suggestions)
+    assert (shown.mean_uncertainty, shown.area_px, shown.area_interval) == (
+        again.mean_uncertainty,
+        again.area_px,
+        again.area_interval,
+    )
+    assert np.array_equal(shown.maps.uncertainty, again.maps.uncertainty)
+    assert not np.array_equal(shown.maps.uncertainty, first.maps.uncertainty)
+    assert shown.seconds == first.seconds
+
+
 def test_clicks_zoom_in_two_steps() -> None:
     small = Box(100, 300, 130, 340)
     volume, labels = photo(512, 512, small, Box(300, 20, 450, 200))

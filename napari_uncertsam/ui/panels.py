@@ -179,7 +179,8 @@ class ResultCard(QWidget):
         self._values["uncertainty"].setText(text.uncertainty + mark)
         self._values["uncertainty"].setStyleSheet(f"color: {colour};" if colour else "")
         self._values["reason"].setText(text.reason)
-        self._values["reason"].setVisible(bool(text.reason))
+        for widget in (self._titles["reason"], self._values["reason"]):
+            widget.setVisible(bool(text.reason))
         self._values["area"].setText(text.area)
         self._values["run"].setText(text.run)
 
