@@ -5,7 +5,6 @@ Read from top to bottom: settings, one step, the loop, the export. Run by ``napa
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import time
@@ -21,9 +20,18 @@ from torch.nn import functional as F
 from napari_uncertsam.engine import build_model, image_features, normalise
 from napari_uncertsam.errors import InputError
 from napari_uncertsam.training.losses import balanced_bce, hard_iou, soft_dice_loss
+from napari_uncertsam.training.runs import (
+    CHECKPOINT,
+    CURVE,
+    append_row,
+    check_same,
+    read_checkpoint,
+    save_checkpoint,
+)
 from napari_uncertsam.training.schedule import PromptBatch, corrections, first_prompts
 from napari_uncertsam.training.synthetic import make_scene
 
+CHECKPOINT_PARTS = frozenset({"model", "average", "optimiser", "generator", "state"})
 FORMS = {"point": 0.4, "points": 0.3, "box+points": 0.3}
 
 
@@ -215,11 +223,11 @@ def fit(
     average = Averaged(model, settings.ema)
     optimiser = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
     state: dict[str, Any] = {"step": 0, "seconds": 0.0}
-    checkpoint = out / "checkpoint.pt"
+    checkpoint = out / CHECKPOINT
     if resume and checkpoint.exists():
         state = _restore(checkpoint, settings, model, average, optimiser, generator)
     else:
-        (out / "curve.csv").unlink(missing_ok=True)
+        (out / CURVE).unlink(missing_ok=True)
     state["settings"] = asdict(settings)
     _loop(settings, out, model, average, optimiser, generator, state, report)
     return export(average.state, settings, state, out / "bundled.safetensors")
@@ -258,22 +266,13 @@ def _loop(
                 for name, column in zip(("loss", "iou"), zip(*window, strict=True), strict=True)
             }
             window.clear()
-            _append(out / "curve.csv", row)
+            append_row(out / CURVE, row)
             if report:
                 report(row)
         if time.monotonic() - saved > 120:
-            _save(out / "checkpoint.pt", model, average, optimiser, generator, state)
+            _save(out / CHECKPOINT, model, average, optimiser, generator, state)
             saved = time.monotonic()
-    _save(out / "checkpoint.pt", model, average, optimiser, generator, state)
-
-
-def _append(path: Path, row: dict[str, float]) -> None:
-    new = not path.exists()
-    with path.open("a", newline="") as stream:
-        writer = csv.DictWriter(stream, row.keys())
-        if new:
-            writer.writeheader()
-        writer.writerow({k: round(v, 5) for k, v in row.items()})
+    _save(out / CHECKPOINT, model, average, optimiser, generator, state)
 
 
 def _save(
@@ -286,21 +285,15 @@ def _save(
         "generator": generator.get_state(),
         "state": dict(state),
     }
-    partial = path.with_suffix(".part")
-    torch.save(content, partial)
-    partial.replace(path)
+    save_checkpoint(path, content)
 
 
 def _restore(
     path: Path, settings: Settings, model: nn.Module, average: Averaged, optimiser: Any, generator: torch.Generator
 ) -> dict[str, Any]:
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    earlier = content["state"].get("settings", asdict(settings))
-    other = [f"{k} = {v}" for k, v in earlier.items() if asdict(settings).get(k) != v and k not in ("steps", "minutes")]
-    if other:
-        raise InputError(
-            f"The checkpoint in {path.parent} was trained with {', '.join(other)}; use the same or --no-resume."
-        )
+    content = read_checkpoint(path, CHECKPOINT_PARTS)
+    now = {k: v for k, v in asdict(settings).items() if k not in ("steps", "minutes")}
+    check_same(content["state"].get("settings", now), now, path.parent)
     try:
         model.load_state_dict(content["model"])
     except RuntimeError as error:

@@ -31,15 +31,21 @@ class PromptBatch:
         return PromptBatch(torch.cat([self.coordinates, coordinates], 1), torch.cat([self.labels, labels], 1))
 
 
-def noisy_boxes(truth: Tensor, generator: torch.Generator) -> PromptBatch:
-    """Boxes of ``(n, s, s)`` masks with noise drawn per prompt from :data:`BOX_NOISE`."""
+def mask_corners(truth: Tensor) -> Tensor:
+    """Boxes of ``(n, s, s)`` masks as ``(n, 2, 2)`` float32: first and last pixel, each (x, y)."""
     n, _, size = truth.shape
     index = torch.arange(size, device=truth.device).expand(n, size)
     bounds = []
     for hit in (truth.any(1), truth.any(2)):  # columns, rows
         bounds.append((torch.where(hit, index, size).amin(1), torch.where(hit, index, -1).amax(1)))
     (x0, x1), (y0, y1) = bounds
-    corners = torch.stack([torch.stack([x0, y0], 1), torch.stack([x1, y1], 1)], 1).float()
+    return torch.stack([torch.stack([x0, y0], 1), torch.stack([x1, y1], 1)], 1).float()
+
+
+def noisy_boxes(truth: Tensor, generator: torch.Generator) -> PromptBatch:
+    """Boxes of ``(n, s, s)`` masks with noise drawn per prompt from :data:`BOX_NOISE`."""
+    n, _, size = truth.shape
+    corners = mask_corners(truth)
     side = corners[:, 1:] - corners[:, :1] + 1
     shares, levels = (torch.tensor(column) for column in zip(*BOX_NOISE, strict=True))
     level = levels[torch.multinomial(shares, n, replacement=True, generator=generator)].to(truth.device)
