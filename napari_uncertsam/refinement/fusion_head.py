@@ -18,6 +18,12 @@ from napari_uncertsam.errors import InputError
 Start = Literal["identity", "random"]
 
 
+def check_start(start: str) -> None:
+    """Raise `InputError` for initial values that there are not."""
+    if start not in get_args(Start):
+        raise InputError(f"There is no start {start!r} of a dense fusion; choose one of {', '.join(get_args(Start))}.")
+
+
 class ChannelNorm(nn.Module):
     """Normalises the channels of every pixel of ``(n, C, h, w)``, with a scale and a shift for each channel."""
 
@@ -58,10 +64,7 @@ class FusionHead(nn.Module):
 
     def __init__(self, channels: int, mask_channels: int, start: Start = "identity") -> None:
         super().__init__()
-        if start not in get_args(Start):
-            raise InputError(
-                f"There is no start {start!r} of a dense fusion; choose one of {', '.join(get_args(Start))}."
-            )
+        check_start(start)
         quarter = mask_channels // 4
         self.encoder = nn.Sequential(
             nn.Conv2d(1, quarter, 2, stride=2),

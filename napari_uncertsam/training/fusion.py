@@ -37,7 +37,7 @@ from napari_uncertsam.uncertainty import binary_entropy
 if TYPE_CHECKING:
     from napari_uncertsam.engine import Decoded, Sam2Engine
     from napari_uncertsam.refinement.dense_fusion import Variant
-    from napari_uncertsam.training.loop import LoopSettings, Report, Trained
+    from napari_uncertsam.training.loop import LoopSettings, Report
     from napari_uncertsam.training.schedule import PromptBatch
     from napari_uncertsam.training.sources import TrainingData
 
@@ -131,6 +131,24 @@ def fusion_loss(decoded: Decoded, truth: Tensor) -> Tensor:
     return (FOCAL_WEIGHT * focal_loss(logits, target) + soft_dice_loss(logits, target) + quality).mean()
 
 
+def kind_of(control: str) -> str:
+    """Kind of the part of a control.
+
+    Raises
+    ------
+    InputError
+        If there is no such control.
+
+    Examples
+    --------
+    >>> kind_of(""), kind_of("sam-ones")
+    ('fusion', 'fusion-sam-ones')
+    """
+    if control not in CONTROLS:
+        raise InputError(f"There is no control {control!r}; choose one of {', '.join(filter(None, CONTROLS))}.")
+    return CONTROLS[control]
+
+
 def fit_fusion(
     engine: Sam2Engine,
     data: TrainingData,
@@ -143,7 +161,7 @@ def fit_fusion(
     cancelled: Callable[[], bool] | None = None,
     resume: bool = True,
     validation_images: int = VALIDATION_IMAGES,
-) -> tuple[Path, Trained]:
+) -> Path:
     """Train dense fusion, or one of its controls, and write the part; resumes from the checkpoint in `out`.
 
     Parameters
@@ -164,7 +182,7 @@ def fit_fusion(
 
     Returns
     -------
-    Path of the part, and how the training went.
+    Path of the part.
 
     Raises
     ------
@@ -175,9 +193,7 @@ def fit_fusion(
     Cancelled
         When `cancelled` said so.
     """
-    if control not in CONTROLS:
-        raise InputError(f"There is no control {control!r}; choose one of {', '.join(filter(None, CONTROLS))}.")
-    kind = CONTROLS[control]
+    kind = kind_of(control)
     variant, posteriors, stamp = VARIANTS[kind], None, {"head": kind, "start": start}
     if variant.first == "laplace":
         path = require_part("laplace", engine.sha256, engine.name)
@@ -201,4 +217,4 @@ def fit_fusion(
         validation_images=validation_images,
     )
     facts = {**stamp, **trained.facts, "images": data.training.name, "settings": json.dumps(asdict(settings))}
-    return write_part(out / f"{kind}.safetensors", kind, engine.sha256, trained.weights, facts), trained
+    return write_part(out / f"{kind}.safetensors", kind, engine.sha256, trained.weights, facts)
