@@ -23,6 +23,9 @@ _MARKERS = "osD^vP"
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (8, 2)), (0, (3, 3)))
 _VARIABLES |= {f"#0102{number:02x}": f"var(--series-{number})" for number in range(SERIES)}
 
+#: Letters that go into an inch, letters that the line beside a name takes, and inches between lines of a legend.
+_LETTERS, _HANDLE, _LEGEND_LINE = 13.5, 9, 0.2
+
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -102,10 +105,13 @@ def series(number: int) -> dict[str, Any]:
 
 
 def legend(figure: Figure, axes: Axes) -> None:
-    """One legend for all panels, above them."""
+    """One legend for all panels, above them; the figure grows by the lines it needs beyond the first."""
     handles, labels = axes.get_legend_handles_labels()
     if labels:
-        figure.legend(handles, labels, loc="outside upper left", ncols=min(len(labels), 3), handlelength=3)
+        fitting = int(_LETTERS * figure.get_figwidth() / (max(map(len, labels)) + _HANDLE))
+        columns = min(len(labels), 3, max(1, fitting))
+        figure.set_figheight(figure.get_figheight() + _LEGEND_LINE * (-(-len(labels) // columns) - 1))
+        figure.legend(handles, labels, loc="outside upper left", ncols=columns, handlelength=3)
 
 
 def _inline(svg: str, name: str, alt: str, tips: Mapping[str, Sequence[str]]) -> str:

@@ -34,6 +34,20 @@ def included(results: Results, prompt: str, method: str) -> list[Row]:
     return [row for row in results.select(prompt, method) if row["modality"] not in apart]
 
 
+def predicting(results: Results) -> dict[str, int]:
+    """Methods with the number of their series; of those that differ in the measure only the first: masks are alike."""
+    first: dict[str, str] = {}
+    for method in results.methods:
+        first.setdefault(method.partition(":")[0], method)
+    return {method: number for number, method in enumerate(first.values())}
+
+
+def numbered(results: Results) -> dict[str, int]:
+    """All methods with the number of their series: those of :func:`predicting` have the first ones."""
+    order = [*predicting(results), *results.methods]
+    return {method: number for number, method in enumerate(dict.fromkeys(order))}
+
+
 def draw_dice(results: Results) -> list[Drawing]:
     """Share of cases at or below a Dice, as steps."""
     lowest = _lowest_dice(results)
@@ -42,7 +56,7 @@ def draw_dice(results: Results) -> list[Drawing]:
         with canvas(WIDTH, 3.0) as figure:
             axes = figure.subplots()
             said = []
-            for index, method in enumerate(results.methods):
+            for method, index in predicting(results).items():
                 dice = np.sort([row["dice"] for row in included(results, prompt, method)])
                 if dice.size:
                     line = series(index) | {"marker": ""}
@@ -68,7 +82,7 @@ def draw_risk(results: Results) -> list[Drawing]:
         with canvas(WIDTH, 2.7) as figure:
             panels = figure.subplots(1, len(REGIONS))
             for axes, (region, title) in zip(panels, REGIONS, strict=True):
-                for index, method in enumerate(results.methods):
+                for method, index in numbered(results).items():
                     curves = [row["curves"][f"risk{region}"] for row in included(results, prompt, method)]
                     if curves:
                         axes.plot(COVERAGES, np.mean(curves, 0), label=method, markevery=3, **series(index))
@@ -101,12 +115,13 @@ def draw_agreement(results: Results) -> list[Drawing]:
                     axes.set_visible(False)
                     continue
                 method = results.methods[index]
-                tips |= _scatter(axes, results.select(prompt, method), apart, index)
+                tips |= _scatter(axes, results.select(prompt, method), apart, numbered(results)[method])
                 found = known.get((prompt, method), {}).get("pearson_roi", {"value": None, "low": None, "high": None})
                 words = f"r = {with_interval(found['value'], found, 2)}"
                 widest = _widest(results, [m for m in results.methods if shown[m] == shown[method]])
                 least = 0.1 if shown[method] == "entropy" else 1e-6
-                axes.set(title=f"{method}\n{words}", xlim=(0, 1.07 * max(widest, least)), ylim=(lowest, 1.02))
+                name = method.replace(":", ":\n")
+                axes.set(title=f"{name}\n{words}", xlim=(0, 1.07 * max(widest, least)), ylim=(lowest, 1.02))
                 said.append(f"{method} {words}")
             figure.supxlabel(f"mean uncertainty around the object{f' [{unit}]' if unit else ''}", fontsize="medium")
             figure.supylabel("Dice", fontsize="medium")
@@ -147,7 +162,7 @@ def draw_reliability(results: Results) -> list[Drawing]:
             for column, (region, title) in enumerate(REGIONS):
                 upper, lower = panels[:, column]
                 upper.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=(0, (2, 2)))
-                for index, method in enumerate(results.methods):
+                for method, index in predicting(results).items():
                     curve = pooled_reliability(included(results, prompt, method), region)
                     if curve is not None:
                         _reliability(upper, lower, curve, index, method)

@@ -19,7 +19,7 @@ from napari_uncertsam.evaluation.comparing_methods import verdict
 from napari_uncertsam.evaluation.metrics import MEASURES
 from napari_uncertsam.evaluation.report import tables, write_report
 from napari_uncertsam.evaluation.report.differences import DIFFERENCES
-from napari_uncertsam.evaluation.report.figures import draw_agreement
+from napari_uncertsam.evaluation.report.figures import draw_agreement, numbered, predicting
 from napari_uncertsam.evaluation.report.formatting import interval, number, signed, signed_interval
 from napari_uncertsam.evaluation.report.tables import uncertainty_unit
 from napari_uncertsam.evaluation.results import Results
@@ -398,6 +398,13 @@ def test_uncertainties_of_several_kinds_have_an_axis_each(tmp_path: Path) -> Non
     [alike] = draw_agreement(build_results(tmp_path / "alike", cases=3, prompts=("gt-box",)))
     assert "[nats]" in alike.svg
     assert uncertainty_unit(results) == "by method"
+
+
+def test_methods_that_differ_in_the_measure_share_a_series_of_masks(slim: Results) -> None:
+    names = ["prompt:std", "entropy", "prompt:mutual-information", "laplace"]
+    results = changed(slim, lambda document: document["settings"].update(methods=names))
+    assert predicting(results) == {"prompt:std": 0, "entropy": 1, "laplace": 2}
+    assert numbered(results) == {**predicting(results), "prompt:mutual-information": 3}
 
 
 def test_many_methods(tmp_path: Path) -> None:
