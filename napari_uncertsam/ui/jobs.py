@@ -22,10 +22,10 @@ from napari_uncertsam.volume import Volume, Window, guess_modality
 CancelledCallback = Callable[[], bool]
 ProgressCallback = Callable[[str, float], None]
 
-#: Images that a posterior is fitted on, to say how long it takes.
-FIT_IMAGES = 200
 #: Seconds below which an embedding was not computed.
 _FROM_CACHE = 0.02
+#: Seconds that a fit takes for an image beside its embedding.
+_DRAWING = 0.2
 
 
 def load_engine(model: str) -> Engine:
@@ -77,7 +77,7 @@ class Jobs:
         self._load, self._fit = load, fit
         self._pipeline: Pipeline | None = None
         self._model = ""
-        self._embedding: dict[str, float] = {}  # seconds that a model takes for an image
+        self._fit_seconds: dict[str, float] = {}  # by model
 
     def pipeline(self, model: str, progress: ProgressCallback) -> Pipeline:
         """The pipeline of a model; the one before is let go first, so that two never fill the memory."""
@@ -111,9 +111,11 @@ class Jobs:
             loaded = _loaded(settings.model, pipeline.engine)
             return replace(loaded, missing=loaded.missing | {needs})  # a control's part is not among the others
         prediction = pipeline.predict(volume, request, cancelled=cancelled, progress=progress)
-        took, before = prediction.seconds["embed"], self._embedding.get(settings.model, math.inf)
-        if took > _FROM_CACHE:  # of several views, and of the first call, it is too much: the least tells most
-            self._embedding[settings.model] = min(took, before)
+        if (
+            prediction.seconds["embed"] > _FROM_CACHE
+            and checkpoints.find_part("laplace", pipeline.engine.sha256) is None
+        ):
+            self._estimate_fit(settings.model, prediction.seconds["embed"])
         return prediction
 
     def remeasure(
@@ -123,10 +125,16 @@ class Jobs:
         pipeline = self.pipeline(prediction.request.settings.model, progress)
         return pipeline.remeasure(volume, prediction, measure)
 
+    def _estimate_fit(self, model: str, embedding: float) -> None:
+        from napari_uncertsam.training.laplace import LaplaceSettings
+
+        # Of several views, or the first time, an embedding takes longer than it should: the least tells most.
+        seconds = LaplaceSettings().images * (embedding + _DRAWING)
+        self._fit_seconds[model] = min(seconds, self._fit_seconds.get(model, math.inf))
+
     def fit_seconds(self, model: str) -> float | None:
         """About how long :meth:`fit` takes; None as long as the model has not shown how fast it is."""
-        each = self._embedding.get(model)
-        return None if each is None else each * FIT_IMAGES
+        return self._fit_seconds.get(model)
 
     def fit(self, model: str, cancelled: CancelledCallback, progress: ProgressCallback) -> Loaded:
         """Fit the Laplace posterior of a model and put it where it is found; what the model lacks after that."""
@@ -134,7 +142,7 @@ class Jobs:
 
         def report(row: Mapping[str, float]) -> None:
             done = row["progress"]
-            left = f", {time_text(row['seconds'] * (1 / done - 1))} left" if done > 0 else ""
+            left = f", {time_text(row['seconds'] * (1 / done - 1))} left" if 0 < done < 1 else ""
             progress(f"fitting Laplace for {model}{left}", done)
 
         path = self._fit(engine, report, cancelled)

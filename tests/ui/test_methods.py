@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +25,7 @@ from napari_uncertsam.estimators.base import decoded_logits
 from napari_uncertsam.estimators.measures import UNCERTAINTY_MEASURES
 from napari_uncertsam.prompts import Box
 from napari_uncertsam.refinement.methods import METHODS, make_method
+from napari_uncertsam.training.laplace import LaplaceSettings
 from napari_uncertsam.ui.jobs import Jobs
 from napari_uncertsam.ui.styles import heat_limits
 from tests.fakes import FakeEngine
@@ -440,12 +443,14 @@ def test_closing_the_widget_stops_the_fit(opened, fit, qtbot):
 
 def test_the_time_of_a_fit_is_told_once_the_model_has_shown_its_pace(open_widget):
     opened = open_widget(FakeEngine(delay=0.1))
-    opened.engine.delay = 0.3
+    pick(opened, "Fitted")
+    assert fit_button(opened).text() == "Fit Laplace for bundled"
     opened.session.set_box(WHOLE)
     opened.settle()
-    opened.engine.delay = 0
-    pick(opened, "Fitted")
-    assert fit_button(opened).text() == "Fit Laplace for bundled (about 1 min)"
+    (minutes,) = re.fullmatch(r"Fit Laplace for bundled \(about (\d+) min\)", fit_button(opened).text()).groups()
+    embedding = opened.session.prediction.seconds["embed"]
+    assert embedding > 0.1
+    assert int(minutes) == round(LaplaceSettings().images * (embedding + 0.2) / 60)
 
 
 def test_a_fit_that_writes_elsewhere_is_installed(tmp_path, private_cache):
@@ -455,3 +460,18 @@ def test_a_fit_that_writes_elsewhere_is_installed(tmp_path, private_cache):
     loaded = Jobs(lambda _name: FakeEngine(), elsewhere).fit("bundled", lambda: False, lambda *_: None)
     assert "laplace" not in loaded.missing
     assert find_part("laplace", SHA) == installed_path("laplace", SHA)
+
+
+def test_the_real_fit_is_what_the_widget_expects(private_cache, monkeypatch):
+    few = partial(LaplaceSettings, images=6, prompts=2, structure="diagonal")
+    monkeypatch.setattr("napari_uncertsam.training.laplace.LaplaceSettings", few)
+    said: list[tuple[str, float]] = []
+    jobs = Jobs(lambda _name: FakeEngine())
+    assert "laplace" in jobs.loaded("bundled", lambda *_: None).missing
+    loaded = jobs.fit("bundled", lambda: False, lambda text, share: said.append((text, share)))
+    assert "laplace" not in loaded.missing
+    assert find_part("laplace", SHA) == installed_path("laplace", SHA)
+    assert max(share for _, share in said) == 1
+    assert any(text.endswith(" s left") for text, _ in said)
+    with pytest.raises(Cancelled):
+        jobs.fit("bundled", lambda: True, lambda *_: None)
