@@ -50,6 +50,12 @@ def _tta_geometric() -> Estimator:
     return GeometricTta()
 
 
+def _variance() -> Estimator:
+    from napari_uncertsam.estimators.variance import VarianceNetwork
+
+    return VarianceNetwork()
+
+
 #: Name to factory. Modules are imported when their method is made.
 ESTIMATORS: dict[str, Callable[[], Estimator]] = {
     "laplace": _laplace,
@@ -58,4 +64,5 @@ ESTIMATORS: dict[str, Callable[[], Estimator]] = {
     "tta": _tta,
     "tta-train": _tta_train,
     "tta-geometric": _tta_geometric,
+    "variance": _variance,
 }

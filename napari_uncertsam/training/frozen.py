@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -141,3 +143,15 @@ def fit_head(
         cancelled=cancelled,
         resume=resume,
     )
+
+
+def metadata_of(trained: Trained, settings: LoopSettings, data: TrainingData, engine: Sam2Engine) -> dict[str, str]:
+    """How a head was trained, for the metadata of its part."""
+    return {
+        "model": engine.name,
+        "settings": json.dumps(asdict(settings)),
+        "images": data.training.name,
+        "validation": data.validation.name,
+        **trained.facts,
+        **{name: version(name) for name in ("napari-uncertsam", "torch")},
+    }

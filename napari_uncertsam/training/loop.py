@@ -232,16 +232,16 @@ class _Run:
                 raise
             self.update(progress)
             state["seconds"] = time.monotonic() - start
-            if state["step"] % self.settings.validate_every == 0:
+            over = self.settings.progress(state["step"], state["seconds"]) >= 1
+            if state["step"] % self.settings.validate_every == 0 or over:
                 self.validate(validate)
             if state["step"] % ROW_EVERY == 0 or state["validated"] == state["step"]:
                 self.write_row(report)
             if time.monotonic() - saved > SAVE_EVERY:
                 self.save()
                 saved = time.monotonic()
-        if state["validated"] != state["step"]:
+        if state["validated"] != state["step"]:  # continued with fewer steps than were done already
             self.validate(validate)
-            state["seconds"] = time.monotonic() - start
             self.write_row(report)
         self.save()
 

@@ -1,4 +1,4 @@
-"""Losses for masks: cross-entropy balanced between object and background or plain, focal, soft Dice, the IoU head's."""
+"""Losses for masks: cross-entropy balanced between object and background or plain, focal, soft Dice, a variance's."""
 
 from __future__ import annotations
 
@@ -74,6 +74,30 @@ def focal_loss(logits: Tensor, target: Tensor, alpha: float = 0.25, gamma: float
     wrong = (logits.sigmoid() - target).abs()
     weight = alpha * target + (1 - alpha) * (1 - target)
     return (weight * wrong**gamma * surprise).mean((-2, -1))
+
+
+def heteroscedastic_loss(logits: Tensor, log_variance: Tensor, target: Tensor) -> Tensor:
+    """Negative log-likelihood of the truth under ``Normal(P, exp(s))``, less its constant: mean over the pixels.
+
+    ``0.5 (exp(-s) (P - M)^2 + s)`` is smallest where ``exp(s)`` is the expected squared error of the probability P.
+
+    Parameters
+    ----------
+    logits, log_variance, target : (..., h, w)
+
+    Returns
+    -------
+    (...) tensor
+
+    Examples
+    --------
+    >>> import torch
+    >>> zero = torch.zeros(1, 1)  # P = 1/2, and it is wrong by 1/2: best at s = ln 1/4
+    >>> [round(heteroscedastic_loss(zero, zero + s, zero).item(), 3) for s in (-2.0, -1.386, 0.0)]
+    [-0.076, -0.193, 0.125]
+    """
+    error = logits.sigmoid() - target
+    return 0.5 * ((-log_variance).exp() * error.square() + log_variance).mean((-2, -1))
 
 
 @torch.no_grad()

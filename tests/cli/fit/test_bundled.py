@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from napari_uncertsam.cli import fit as fit_module
+from napari_uncertsam.cli.fit import bundled as fit_module
 from napari_uncertsam.training import bundled
 from tests.cli.conftest import Run
 
@@ -53,7 +53,7 @@ def test_options_reach_the_training(run: Run, calls: list[dict[str, Any]], tmp_p
 def test_defaults_are_the_training_s_own() -> None:
     import inspect
 
-    parameters = inspect.signature(fit_module.bundled).parameters
+    parameters = inspect.signature(fit_module.fit_bundled).parameters
     for name, value in asdict(bundled.Settings()).items():
         if name in parameters:
             assert parameters[name].default == value, name
