@@ -106,7 +106,7 @@ class Session(Workspace):
             self._ask()
 
     def set_settings(self, **changes: Any) -> None:
-        """Change the model, method, zoom, number of suggestions, seed or refinement."""
+        """Change the model, method, measure, zoom, number of suggestions, seed or refinement."""
         settings = replace(self.settings, **changes)
         if settings != self.settings:
             self.settings = settings

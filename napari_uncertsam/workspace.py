@@ -128,7 +128,7 @@ class Workspace:
         return None if self.prediction is None else self.prediction.maps.probability
 
     def uncertainty_slice(self) -> NDArray[np.float32] | None:
-        """Uncertainty map (H, W) in nats of the current object on the current slice, None without a prediction."""
+        """Uncertainty map (H, W) of the current object on the current slice, None without a prediction."""
         return None if self.prediction is None else self.prediction.maps.uncertainty
 
     def ranked_slices(self) -> list[int]:
