@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from napari_uncertsam.errors import InputError
 from napari_uncertsam.estimators.base import LOGIT_LIMIT, Map, check_level, clamped, level_set_areas, positive_count
-from napari_uncertsam.estimators.laplace.moments import Moments, logistic_moments
+from napari_uncertsam.estimators.laplace.moments import Moments, logistic_moments, mackay_probability
 from napari_uncertsam.uncertainty import EPSILON, area_interval, binary_entropy
 
 #: Equally likely values of the area's main direction that an area interval looks at.
@@ -113,8 +113,8 @@ class GaussianBelief:
     def probability(self) -> Map:
         """Mean probability, ``(h, w)`` in [0, 1]."""
         if self.eps > EPSILON:
-            return np.clip(self.moments.probability, self.eps, 1 - self.eps)
-        return self.moments.probability
+            return np.asarray(np.clip(self.moments.probability, self.eps, 1 - self.eps), np.float32)
+        return np.asarray(self.moments.probability, np.float32)
 
     def entropy(self) -> Map:
         """Entropy of the mean probability in nats, ``(h, w)`` in [0, ln 2]."""
@@ -153,7 +153,10 @@ class GaussianBelief:
         return np.asarray(self.factor.T @ (self.features.reshape(len(self.features), -1) @ slope.ravel()))
 
     def along_area(self, n: int) -> NDArray[np.float32]:
-        """Probabilities ``(n, h, w)`` at n equally likely places along the direction that changes the area most."""
+        """Probabilities ``(n, h, w)`` at n equally likely places along the direction that changes the area most.
+
+        By MacKay's approximation, which is a tenth of the work: its errors of both signs hardly matter to an area.
+        """
         from scipy.special import ndtri
 
         gradient = self._area_gradient()
@@ -162,5 +165,5 @@ class GaussianBelief:
             return self.moments.probability[None]
         shift = self.project((self.factor @ (gradient / length))[:, None])[0]
         rest = np.maximum(self.variance - shift**2, 0)
-        places = ndtri((np.arange(n) + 0.5) / n)
-        return np.stack([logistic_moments(self.mean + place * shift, rest).probability for place in places])
+        places = ndtri((np.arange(n) + 0.5) / n).astype(np.float32)
+        return mackay_probability(self.mean + places[:, None, None] * shift, rest)

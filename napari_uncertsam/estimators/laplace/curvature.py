@@ -4,19 +4,20 @@ The logit of a pixel is ``f_p = u_p^T (W a + b)``: with ``a~ = [a; 1]`` it is li
 Gauss-Newton matrix of one image is a Kronecker product ``B (x) a~ a~^T`` with a small ``(K, K)`` matrix B:
 
 - ``bernoulli``, every pixel a coin: ``B = sum_p w_p u_p u_p^T`` with ``w = sigmoid(f) (1 - sigmoid(f))``;
-- ``softmax``, all pixels one outcome of many, as the authors' code behaves: ``B = Cov(u)`` under the softmax over pixels
-  of the logits averaged in blocks of 2 x 2 (they halve the resolution).
+- ``softmax``, all pixels one outcome of many, as the authors' code behaves: ``B = Cov(u)`` under the softmax over
+  pixels of the logits averaged in blocks of 2 x 2 (they halve the resolution).
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 Curvature = Literal["bernoulli", "softmax"]
+CURVATURES: tuple[Curvature, ...] = get_args(Curvature)
 
 
 def bernoulli_curvature(logits: Tensor, features: Tensor) -> Tensor:

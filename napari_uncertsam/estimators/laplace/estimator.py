@@ -53,7 +53,8 @@ class LaplacePosteriors:
         CheckpointError
             If its tensors are not those of a posterior.
         """
-        structure, tokens = part.metadata.get("structure", ""), {}
+        structure = part.metadata.get("structure", "")
+        tokens: dict[str, dict[str, Tensor]] = {}
         for name, tensor in part.tensors.items():
             token, _, rest = name.partition(".")
             tokens.setdefault(token, {})[rest] = tensor

@@ -1,8 +1,8 @@
 """Expectations of a logistic function of a Gaussian, in closed form.
 
 A pixel's logit is Gaussian, ``f ~ N(mu, v)``. The logistic function is nearly a mixture of five normal distribution
-functions, ``sigmoid(x) = sum_i c_i Phi(s_i x)`` within 7e-7, and a normal distribution function averaged over a Gaussian
-is one again. With ``t_i = 1 / sqrt(1 + s_i^2 v)`` and the normal density ``phi_i = phi(s_i t_i mu)``:
+functions, ``sigmoid(x) = sum_i c_i Phi(s_i x)`` within 7e-7, and a normal distribution function averaged over a
+Gaussian is one again. With ``t_i = 1 / sqrt(1 + s_i^2 v)`` and the normal density ``phi_i = phi(s_i t_i mu)``:
 
 - ``E[sigmoid(f)] = sum_i c_i Phi(s_i t_i mu)``;
 - its slope is ``E[sigmoid'(f)] = sum_i c_i s_i t_i phi_i``, and ``sigmoid^2 = sigmoid - sigmoid'`` gives the variance;
@@ -15,7 +15,7 @@ No sampling, no table and no quadrature; the error is that of the mixture, whate
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,7 +28,7 @@ _TAIL = 1e-30
 
 
 class Moments(NamedTuple):
-    """Expectations over ``f ~ N(mu, v)``, all float32 of the shape of mu.
+    """Expectations over ``f ~ N(mu, v)``, all of the shape of mu.
 
     Attributes
     ----------
@@ -42,10 +42,10 @@ class Moments(NamedTuple):
         ``E[H(sigmoid(f))]`` in nats, in [0, ln 2]: what each sample leaves open.
     """
 
-    probability: NDArray[np.float32]
-    logit: NDArray[np.float32]
-    variance: NDArray[np.float32]
-    entropy: NDArray[np.float32]
+    probability: NDArray[Any]
+    logit: NDArray[Any]
+    variance: NDArray[Any]
+    entropy: NDArray[Any]
 
 
 def logistic_moments(mean: ArrayLike, variance: ArrayLike) -> Moments:
@@ -59,18 +59,22 @@ def logistic_moments(mean: ArrayLike, variance: ArrayLike) -> Moments:
     Returns
     -------
     Moments
+        float64 if both are given so, float32 otherwise (three times as fast, and wrong by 2e-6 at most).
 
     Examples
     --------
-    >>> moments = logistic_moments([0.0, 2.0], [4.0, 0.0])
+    >>> moments = logistic_moments(np.array([0.0, 2.0]), np.array([4.0, 0.0]))
     >>> print(moments.probability.round(4), moments.entropy.round(4))
     [0.5    0.8808] [0.4624 0.3653]
     """
     import torch
 
-    mu, v = (torch.as_tensor(np.asarray(values, np.float32)) for values in (mean, variance))
-    mu, v = torch.broadcast_tensors(mu, v)
-    inside, outside, slope, open_ = (torch.zeros_like(mu) for _ in range(4))
+    given = [np.asarray(values) for values in (mean, variance)]
+    exact = all(values.dtype == np.float64 for values in given)
+    kind = np.float64 if exact else np.float32
+    # Copies where needed: torch does not take read-only arrays.
+    mu, v = (torch.from_numpy(np.array(values, kind)) for values in np.broadcast_arrays(*given))
+    inside, outside, slope, doubt = (torch.zeros_like(mu) for _ in range(4))
     for c, s in zip(WEIGHTS, SLOPES, strict=True):
         t = torch.rsqrt(1 + s * s * v)
         x = s * t * mu
@@ -78,17 +82,16 @@ def logistic_moments(mean: ArrayLike, variance: ArrayLike) -> Moments:
         inside += c * torch.special.ndtr(x)
         outside += c * torch.special.ndtr(-x)
         slope += c * s * density
-        open_ += c / s * density
-    total = inside + outside  # the weights add up to one within their digits
-    probability = inside / total
-    # Differences of squares lose digits where the variance is small: never below zero.
-    spread = (probability * (outside / total) - slope).clamp_(min=0)
+        doubt += c / s * density
+    probability = inside / (inside + outside)  # the weights add up to one within their digits
+    # A difference of nearly equal numbers where the variance is small: never below zero.
+    spread = (probability * (1 - probability) - slope).clamp_(min=0)
     logit = torch.log(inside.clamp(min=_TAIL)) - torch.log(outside.clamp(min=_TAIL))
-    return Moments(*(array.numpy() for array in (probability, logit, spread, open_.clamp_(max=math.log(2)))))
+    return Moments(*(array.numpy() for array in (probability, logit, spread, doubt.clamp_(max=math.log(2)))))
 
 
-def mackay_probability(mean: ArrayLike, variance: ArrayLike) -> NDArray[np.float64]:
-    """MacKay's approximation ``sigmoid(mu / sqrt(1 + pi v / 8))`` of ``E[sigmoid(f)]``, wrong by up to 0.02.
+def mackay_probability(mean: ArrayLike, variance: ArrayLike) -> NDArray[np.floating[Any]]:
+    """MacKay's approximation ``sigmoid(mu / sqrt(1 + pi v / 8))`` of ``E[sigmoid(f)]``: fast, wrong by up to 0.02.
 
     Examples
     --------
@@ -97,5 +100,5 @@ def mackay_probability(mean: ArrayLike, variance: ArrayLike) -> NDArray[np.float
     """
     from scipy.special import expit
 
-    mu, v = np.asarray(mean, np.float64), np.asarray(variance, np.float64)
-    return np.asarray(expit(mu / np.sqrt(1 + np.pi * v / 8)), np.float64)
+    mu, v = np.asarray(mean), np.asarray(variance)
+    return np.asarray(expit(mu / np.sqrt(1 + np.float32(np.pi / 8) * v)))

@@ -1,7 +1,8 @@
 """Posteriors over a hypernetwork's last layer, and the covariance of its output that each implies.
 
 All weights of the layer are ``theta = [W, b]``, ``(K, C + 1)``. Whatever the structure of their covariance, the layer's
-output ``z = theta a~`` has a ``(K, K)`` covariance M, and pixels have ``Cov(f_p, f_r) = u_p^T M u_r`` of rank K at most.
+output ``z = theta a~`` has a ``(K, K)`` covariance M, and pixels have ``Cov(f_p, f_r) = u_p^T M u_r``, of rank K at
+most.
 """
 
 from __future__ import annotations
@@ -174,7 +175,7 @@ def posterior_from_tensors(structure: str, tensors: Mapping[str, Tensor]) -> Pos
         If the tensors are not those of this structure.
     """
     try:
-        return _CLASSES[structure](**{k: v.double() for k, v in tensors.items()})  # type: ignore[index,call-arg]
+        return _CLASSES[structure](**{k: v.double() for k, v in tensors.items()})  # type: ignore[index]
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"The Laplace posterior is damaged: {structure!r} with {', '.join(tensors)}.") from error
 
