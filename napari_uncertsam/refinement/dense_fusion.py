@@ -14,20 +14,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_uncertsam.checkpoints import read_part, require_part
 from napari_uncertsam.errors import InputError
 from napari_uncertsam.estimators.base import Belief, PointBelief, decoded_iou, decoded_logits
+from napari_uncertsam.estimators.fitted import FittedParts
 from napari_uncertsam.prompts import MaskPrompt
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from napari_uncertsam.checkpoints import Part
     from napari_uncertsam.engine import Decoded, DenseTransform, Embedding, Engine
     from napari_uncertsam.estimators.laplace import Laplace
     from napari_uncertsam.estimators.measures import Measure
@@ -107,7 +107,6 @@ class DenseFusion:
     name: str = "fusion"
     estimator: Laplace | None = field(default=None, repr=False)
     trained: FusionHead | None = field(default=None, repr=False)
-    _read: dict[str, tuple[Path, int, FusionHead]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if self.name not in VARIANTS:
@@ -197,17 +196,17 @@ class DenseFusion:
         CheckpointError
             If it was not fitted, is damaged, or belongs to another checkpoint.
         """
-        if self.trained is not None:
-            return self.trained
-        path = require_part(self.name, engine.sha256, engine.name)
-        changed = path.stat().st_mtime_ns
-        known = self._read.get(engine.sha256)
-        if known is None or known[:2] != (path, changed):
-            from napari_uncertsam.refinement.fusion_head import FusionHead
+        return self.trained or self._parts.of(engine)
 
-            known = (path, changed, FusionHead.of_tensors(read_part(path, self.name, engine.sha256).tensors))
-            self._read[engine.sha256] = known
-        return known[2]
+    @cached_property
+    def _parts(self) -> FittedParts[FusionHead]:
+        return FittedParts(self.name, _head)
+
+
+def _head(part: Part) -> FusionHead:
+    from napari_uncertsam.refinement.fusion_head import FusionHead
+
+    return FusionHead.of_tensors(part.tensors)
 
 
 def fused(head: FusionHead, uncertainty: NDArray[np.float32]) -> DenseTransform:

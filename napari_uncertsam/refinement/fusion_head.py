@@ -11,9 +11,9 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from napari_uncertsam.errors import InputError
+from napari_uncertsam.engine.layers import ChannelNorm
+from napari_uncertsam.errors import CheckpointError, InputError
 
 Start = Literal["identity", "random"]
 
@@ -22,21 +22,6 @@ def check_start(start: str) -> None:
     """Raise `InputError` for initial values that there are not."""
     if start not in get_args(Start):
         raise InputError(f"There is no start {start!r} of a dense fusion; choose one of {', '.join(get_args(Start))}.")
-
-
-class ChannelNorm(nn.Module):
-    """Normalises the channels of every pixel of ``(n, C, h, w)``, with a scale and a shift for each channel."""
-
-    def __init__(self, channels: int, eps: float = 1e-6) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-        self.eps = eps
-
-    def forward(self, values: Tensor) -> Tensor:
-        """``(n, C, h, w)`` to the same shape."""
-        last = values.movedim(1, -1)
-        return F.layer_norm(last, self.weight.shape, self.weight, self.bias, self.eps).movedim(-1, 1)
 
 
 class FusionHead(nn.Module):
@@ -82,10 +67,12 @@ class FusionHead(nn.Module):
                 self.fusion.bias.zero_()  # type: ignore[union-attr]
 
     @classmethod
-    def of_model(cls, model: Any, start: Start = "identity") -> FusionHead:
-        """An untrained head for a `SAM2Base`."""
-        layers = model.sam_prompt_encoder.mask_downscaling
-        return cls(layers[-1].out_channels, layers[-1].in_channels, start)
+    def of_model(cls, model: Any, start: Start = "identity", seed: int = 0) -> FusionHead:
+        """An untrained head for a `SAM2Base`; the same for the same seed."""
+        last = model.sam_prompt_encoder.mask_downscaling[-1]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls(last.out_channels, last.in_channels, start)
 
     @classmethod
     def of_tensors(cls, tensors: Mapping[str, Tensor]) -> FusionHead:
@@ -93,15 +80,16 @@ class FusionHead(nn.Module):
 
         Raises
         ------
-        InputError
+        CheckpointError
             If they are not those of a head.
         """
         try:
             channels, mask_channels = tensors["encoder.6.weight"].shape[:2]
-            head = cls(channels, mask_channels)
+            with torch.random.fork_rng(devices=[]):
+                head = cls(channels, mask_channels)
             head.load_state_dict(dict(tensors))
         except (KeyError, RuntimeError, ValueError) as error:
-            raise InputError("These are not the weights of a dense fusion; fit it again.") from error
+            raise CheckpointError("These are not the weights of a dense fusion; fit it again.") from error
         return head.eval().requires_grad_(False)
 
     def forward(self, mask_embedding: Tensor, uncertainty: Tensor) -> Tensor:

@@ -11,9 +11,8 @@ at random and has to learn that first; ``start="random"`` is the paper's.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -29,7 +28,7 @@ from napari_uncertsam.estimators.laplace import LaplacePosteriors, logistic_mome
 from napari_uncertsam.estimators.laplace.curvature import with_bias
 from napari_uncertsam.refinement.dense_fusion import TOKEN_LIMIT, VARIANTS
 from napari_uncertsam.refinement.fusion_head import FusionHead, Start
-from napari_uncertsam.training.frozen import VALIDATION_IMAGES, Frozen, fit_head
+from napari_uncertsam.training.frozen import VALIDATION_IMAGES, Frozen, fit_head, metadata_of
 from napari_uncertsam.training.losses import focal_loss, hard_iou, soft_dice_loss
 from napari_uncertsam.training.steps import step_prompts
 from napari_uncertsam.uncertainty import binary_entropy
@@ -199,10 +198,7 @@ def fit_fusion(
         path = require_part("laplace", engine.sha256, engine.name)
         posteriors = LaplacePosteriors.of_part(read_part(path, "laplace", engine.sha256))
         stamp["laplace_sha256"] = file_sha256(path)
-    with torch.random.fork_rng(devices=[]):  # the initial weights must not disturb the user's streams
-        torch.manual_seed(settings.seed)
-        head = FusionHead.of_model(engine.model, start)
-    frozen = Frozen(engine)
+    frozen, head = Frozen(engine), FusionHead.of_model(engine.model, start, settings.seed)
     trained = fit_head(
         head,
         frozen,
@@ -216,5 +212,5 @@ def fit_fusion(
         resume=resume,
         validation_images=validation_images,
     )
-    facts = {**stamp, **trained.facts, "images": data.training.name, "settings": json.dumps(asdict(settings))}
-    return write_part(out / f"{kind}.safetensors", kind, engine.sha256, trained.weights, facts)
+    metadata = stamp | metadata_of(trained, settings, data, engine)
+    return write_part(out / f"{kind}.safetensors", kind, engine.sha256, trained.weights, metadata)

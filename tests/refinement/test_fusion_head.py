@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from napari_uncertsam.engine import build_model
-from napari_uncertsam.errors import InputError
+from napari_uncertsam.errors import CheckpointError, InputError
 from napari_uncertsam.refinement.fusion_head import FusionHead
 
 
@@ -61,6 +61,15 @@ def test_identity_passes_the_mask_through_and_learns(bundled) -> None:
     assert not torch.allclose(before, after)
 
 
+def test_the_same_seed_gives_the_same_start_and_leaves_other_streams_alone(bundled) -> None:
+    before = torch.random.get_rng_state()
+    first, same, other = (FusionHead.of_model(bundled, "random", seed).state_dict() for seed in (3, 3, 4))
+    FusionHead.of_tensors(first)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    assert not torch.equal(first["fusion.weight"], other["fusion.weight"])
+
+
 def test_weights_come_back_and_others_are_refused() -> None:
     head = FusionHead(8, 4, "random")
     embedding, uncertainty = torch.randn(1, 8, 2, 2), torch.rand(1, 1, 8, 8)
@@ -68,7 +77,7 @@ def test_weights_come_back_and_others_are_refused() -> None:
     torch.testing.assert_close(again(embedding, uncertainty), head(embedding, uncertainty))
     assert not any(p.requires_grad for p in again.parameters())
     for bad in ({}, {"encoder.6.weight": torch.zeros(8)}, {**head.state_dict(), "more": torch.zeros(1)}):
-        with pytest.raises(InputError, match="not the weights of a dense fusion"):
+        with pytest.raises(CheckpointError, match="not the weights of a dense fusion"):
             FusionHead.of_tensors(bad)
     with pytest.raises(InputError, match="no start 'zeros'"):
         FusionHead(8, 4, "zeros")  # type: ignore[arg-type]

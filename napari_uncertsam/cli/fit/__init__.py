@@ -7,6 +7,7 @@ One module per command. A command that fits a part of a model is a table of its 
 import typer
 
 from napari_uncertsam.cli.fit.bundled import fit_bundled
+from napari_uncertsam.cli.fit.fusion import fit_fusion
 from napari_uncertsam.cli.fit.variance import fit_variance
 
 __all__ = ["fit_app"]
@@ -21,3 +22,4 @@ def _group() -> None:
 
 fit_app.command("bundled")(fit_bundled)
 fit_app.command("variance")(fit_variance)
+fit_app.command("fusion")(fit_fusion)
