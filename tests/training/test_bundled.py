@@ -11,15 +11,14 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from safetensors import safe_open
 
 from napari_uncertsam.engine import Sam2Engine, build_model
 from napari_uncertsam.prompts import Box, Point, Prompts
 from napari_uncertsam.training import bundled
 from napari_uncertsam.training.bundled import Averaged, Settings, fit, groups, schedule, training_loss
+from tests.tiny import tiny_config
 
-CONFIG = Path(bundled.__file__).parents[1] / "weights" / "bundled.yaml"
 TINY = Settings(steps=3, images=1, prompts=4, rounds=2, warmup=2, boxes_until=0.4, seed=3)
 
 
@@ -34,17 +33,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundled model's configuration with a 64-pixel input and a narrow, shallow encoder."""
-    loaded = OmegaConf.load(CONFIG)
-    trunk = loaded.model.image_encoder.trunk
-    trunk.embed_dim, trunk.stages, trunk.global_att_blocks = 8, [1, 1, 2, 1], [3]
-    loaded.model.image_encoder.neck.backbone_channel_list = [64, 32, 16, 8]
-    loaded.model.image_size = 64
-    for attention in ("self_attention", "cross_attention"):
-        loaded.model.memory_attention.layer[attention].feat_sizes = [4, 4]
-    path = tmp_path_factory.mktemp("model") / "tiny.yaml"
-    OmegaConf.save(loaded, path)
-    return path
+    return tiny_config(tmp_path_factory.mktemp("model"))
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:

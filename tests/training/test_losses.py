@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from napari_uncertsam.training.losses import balanced_bce, focal_loss, hard_iou, soft_dice_loss
+from napari_uncertsam.training.losses import balanced_bce, focal_loss, hard_iou, heteroscedastic_loss, soft_dice_loss
 
 
 def test_plain_cross_entropy_is_the_mean_over_pixels() -> None:
@@ -99,3 +99,23 @@ def test_focal_loss_has_a_gradient_where_it_is_certain() -> None:
     assert logits.grad is not None
     assert torch.isfinite(logits.grad).all()
     assert logits.grad[0].tolist() == pytest.approx([-0.25 / 3, 0, -0.25 / 3 * (0.25 * 0.5 + math.log(2) * 0.25)])
+
+
+def test_heteroscedastic_loss_is_the_gaussian_likelihood() -> None:
+    generator = torch.Generator().manual_seed(1)
+    logits, s = (3 * torch.randn(4, 5, 6, generator=generator, dtype=torch.float64) for _ in range(2))
+    target = (torch.rand(4, 5, 6, generator=generator) < 0.5).double()
+    torchs = torch.nn.functional.gaussian_nll_loss(logits.sigmoid(), target, s.exp(), eps=1e-12, reduction="none")
+    torch.testing.assert_close(heteroscedastic_loss(logits, s, target), torchs.mean((-2, -1)))
+    normal = torch.distributions.Normal(logits.sigmoid(), (s / 2).exp())
+    likelihood = -normal.log_prob(target).mean((-2, -1)) - 0.5 * math.log(2 * math.pi)
+    torch.testing.assert_close(heteroscedastic_loss(logits, s, target), likelihood)
+
+
+def test_the_best_log_variance_is_that_of_the_squared_error() -> None:
+    logits, target = torch.tensor([[2.0, -1.0]]), torch.tensor([[0.0, 0.0]])
+    s = torch.zeros(1, 2, requires_grad=True)
+    best = (logits.sigmoid() - target).square().log()
+    heteroscedastic_loss(logits, best + s, target).sum().backward()
+    assert s.grad is not None
+    assert s.grad.abs().max() < 1e-6
