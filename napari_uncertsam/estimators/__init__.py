@@ -56,6 +56,18 @@ def _variance() -> Estimator:
     return VarianceNetwork()
 
 
+def _looks() -> Estimator:
+    from napari_uncertsam.estimators.tta.looks import Looks
+
+    return Looks()
+
+
+def _second_opinion() -> Estimator:
+    from napari_uncertsam.estimators.tta.looks import SecondOpinion
+
+    return SecondOpinion()
+
+
 #: Name to factory. Modules are imported when their method is made.
 ESTIMATORS: dict[str, Callable[[], Estimator]] = {
     "laplace": _laplace,
@@ -64,5 +76,7 @@ ESTIMATORS: dict[str, Callable[[], Estimator]] = {
     "tta": _tta,
     "tta-train": _tta_train,
     "tta-geometric": _tta_geometric,
+    "looks": _looks,
+    "second-opinion": _second_opinion,
     "variance": _variance,
 }

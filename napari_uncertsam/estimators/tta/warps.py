@@ -225,3 +225,69 @@ def warped_prompts(
         box = Box(*pixels(np.minimum(low, middle)), *pixels(np.maximum(high, middle)))
     mask = prompts.mask
     return Prompts(tuple(points), box, None if mask is None else MaskPrompt(moved(mask.logits)))
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """One warp after another.
+
+    Parameters
+    ----------
+    first, then : Warp
+    """
+
+    first: Warp
+    then: Warp
+
+    def shape(self, shape: Shape) -> Shape:
+        """``(H, W)`` of the warped view."""
+        return self.then.shape(self.first.shape(shape))
+
+    def image(self, image: NDArray[np.uint8], shape: Shape) -> NDArray[np.uint8]:
+        """Warped pixels."""
+        return self.then.image(self.first.image(image, shape), self.first.shape(shape))
+
+    def prompts(self, prompts: Prompts, shape: Shape, resolution: int) -> Prompts:
+        """Prompts in the frame of the warped view."""
+        between = self.first.prompts(prompts, shape, resolution)
+        return self.then.prompts(between, self.first.shape(shape), resolution)
+
+    def back(self, logits: NDArray[np.float32], shape: Shape, unseen: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits on the grid of the view."""
+        between = self.then.back(logits, self.first.shape(shape), logits)
+        return self.first.back(between, shape, unseen)
+
+
+@dataclass(frozen=True, slots=True)
+class Tone:
+    """The same geometry in other tones: ``255 (x / 255)^gamma``, then stretched about the mean of each channel.
+
+    Parameters
+    ----------
+    gamma : float
+        Above 1 darker.
+    contrast : float
+        Above 1 stronger; grey values are held within [0, 255].
+    """
+
+    gamma: float = 1.0
+    contrast: float = 1.0
+
+    def shape(self, shape: Shape) -> Shape:
+        """``(H, W)`` of the view."""
+        return shape
+
+    def image(self, image: NDArray[np.uint8], shape: Shape) -> NDArray[np.uint8]:
+        """Pixels in other tones, rounded to whole grey values."""
+        values = 255 * (np.arange(256) / 255) ** self.gamma
+        toned = values.astype(np.float32)[image]
+        mean = toned.mean((0, 1), dtype=np.float64).astype(np.float32)
+        return np.asarray(np.rint(np.clip(mean + self.contrast * (toned - mean), 0, 255)), np.uint8)
+
+    def prompts(self, prompts: Prompts, shape: Shape, resolution: int) -> Prompts:
+        """The prompts as they are."""
+        return prompts
+
+    def back(self, logits: NDArray[np.float32], shape: Shape, unseen: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The logits as they are."""
+        return logits
