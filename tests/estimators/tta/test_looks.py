@@ -64,9 +64,6 @@ def test_composed_is_one_after_the_other(scale: float, turn: Symmetry) -> None:
     # About the centre, distances are scaled, and the turn keeps or exchanges the axes.
     y, x = moved.points[0].y, moved.points[0].x
     centre = np.array(both.shape(shape)) / 2 - np.array(both.shape(shape)) / 512
-        (moved.points[0].y, moved.points[0].x),
-        np.array(both.shape(shape)) / 2 - np.array(both.shape(shape)) / 512,
-    )
     away = np.array([40, 50]) - (np.array(shape) / 2 - np.array(shape) / 512)
     expected = away[::-1] if turn.transpose else away * [-1, 1]
     np.testing.assert_allclose(np.array([y, x]) - centre, scale * expected, atol=1e-9)
