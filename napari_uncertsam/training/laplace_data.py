@@ -17,6 +17,7 @@ from napari_uncertsam.engine import Engine
 from napari_uncertsam.errors import Cancelled, InputError
 from napari_uncertsam.estimators.laplace.curvature import CURVATURES, curvature_of, with_bias
 from napari_uncertsam.prompts import BOX_CORNER_MIN, Box, Point, Prompts
+from napari_uncertsam.training.runs import check_same, read_checkpoint, save_checkpoint
 from napari_uncertsam.training.schedule import PromptBatch, first_prompts
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 PIXELS = 2048
 #: Forms of prompts with their shares: what people draw (see :func:`first_prompts` for the noise of boxes).
 FORMS = {"box": 0.7, "point": 0.15, "box+points": 0.15}
+#: What a checkpoint of a collection holds.
+CHECKPOINT_PARTS = frozenset({"stamp", "rows", "done", "seconds"})
 _SAVE_EVERY = 120.0  # seconds
 
 
@@ -199,24 +202,14 @@ def _stacked(rows: Sequence[dict[str, Any]]) -> list[Collected]:
 
 
 def _save(keep: Path | None, stamp: Any, rows: list[dict[str, Any]], done: int, seconds: float) -> None:
-    if keep is None:
-        return
-    keep.parent.mkdir(parents=True, exist_ok=True)
-    partial = keep.with_suffix(".part")
-    torch.save({"stamp": stamp, "rows": rows, "done": done, "seconds": seconds}, partial)
-    partial.replace(keep)
+    if keep is not None:
+        keep.parent.mkdir(parents=True, exist_ok=True)
+        save_checkpoint(keep, {"stamp": stamp, "rows": rows, "done": done, "seconds": seconds})
 
 
-def _restore(keep: Path | None, stamp: Any) -> tuple[list[dict[str, Any]], int, float]:
-    import pickle
-
+def _restore(keep: Path | None, stamp: dict[str, Any] | None) -> tuple[list[dict[str, Any]], int, float]:
     if keep is None or not keep.is_file():
         return [], 0, 0.0
-    try:
-        content = torch.load(keep, map_location="cpu", weights_only=True)
-        rows, done, seconds, earlier = content["rows"], content["done"], content["seconds"], content["stamp"]
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, KeyError, TypeError) as error:
-        raise InputError(f"{keep} is damaged; delete it or use --no-resume.") from error
-    if earlier != stamp:
-        raise InputError(f"{keep} was made with other settings, model or data; use the same or --no-resume.")
-    return rows, done, seconds
+    content = read_checkpoint(keep, CHECKPOINT_PARTS)
+    check_same(content["stamp"] or {}, stamp or {}, keep.parent)
+    return content["rows"], content["done"], content["seconds"]

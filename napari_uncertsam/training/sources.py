@@ -198,11 +198,11 @@ class CaseSource:
         ]
         order = torch.randperm(len(others), generator=generator)[: MAX_OBJECTS - 1].tolist()
         view = self._view(chosen.truth, generator)
-        image = loaded.window.apply(view.crop(chosen.volume.slice(chosen.plane, chosen.slice_index)))
         seen = [chosen.truth, *(others[k].truth for k in order if _mostly_in(others[k].truth, view))]
         masks = resized_masks(np.stack([view.crop(mask) for mask in seen]), size)
         if not masks[0].any():
             return None
+        image = loaded.window.apply(view.crop(chosen.volume.slice(chosen.plane, chosen.slice_index)))
         masks, picture = masks[masks.flatten(1).any(1)], resized_image(image, size)
         if torch.rand((), generator=generator) < self.flip:
             masks, picture = masks.flip(-1), picture.flip(-1)

@@ -8,6 +8,7 @@ import typer
 
 from napari_uncertsam.cli.fit.bundled import fit_bundled
 from napari_uncertsam.cli.fit.fusion import fit_fusion
+from napari_uncertsam.cli.fit.laplace import fit_laplace
 from napari_uncertsam.cli.fit.variance import fit_variance
 
 __all__ = ["fit_app"]
@@ -21,5 +22,6 @@ def _group() -> None:
 
 
 fit_app.command("bundled")(fit_bundled)
+fit_app.command("laplace")(fit_laplace)
 fit_app.command("variance")(fit_variance)
 fit_app.command("fusion")(fit_fusion)

@@ -37,9 +37,11 @@ class RunBar:
         self._progress.start()
         return self
 
-    def __exit__(self, error: object, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         if error is None:
             self._progress.update(self._task, completed=1.0, left="")
+        # What cannot work is said in one sentence; how far it came is worth a line when it was stopped.
+        self._progress.live.transient = error is not None and issubclass(error, Exception)
         self._progress.stop()
 
     def report(self, row: Mapping[str, float]) -> None:
@@ -88,14 +90,16 @@ def plot_curve(curve: Path) -> Path | None:
     styles = zip(names, ("tab:red", "tab:blue", "tab:green", "tab:purple"), strict=False)
     for name, colour in styles:
         points = [(float(row["step"]), float(row[name])) for row in rows if row[name]]
+        steps, values = zip(*points, strict=True) if points else ((), ())
         style = ".-" if len(points) < len(rows) else "-"
         label = _LABELS.get(name, name)
-        axes[name].plot(*zip(*points, strict=True), style, color=colour, linewidth=0.8, label=label)
+        axes[name].plot(steps, values, style, color=colour, linewidth=0.8, label=label)
     for single in set(axes.values()):
         shown = [name for name in names if axes[name] is single]
         single.set_ylabel(" and ".join(_LABELS.get(name, name) for name in shown))
     left.set_xlabel("step")
-    figure.legend(loc="outside upper center", ncols=len(names))
+    if names:
+        figure.legend(loc="outside upper center", ncols=len(names))
     picture = curve.with_suffix(".png")
     figure.savefig(picture, dpi=120)
     return picture
