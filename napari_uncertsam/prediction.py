@@ -48,7 +48,7 @@ class Settings:
     """
 
     model: str = "bundled"
-    method: str = "prompt"
+    method: str = "laplace"
     measure: Measure | None = None
     zoom: bool = True
     n_suggestions: int = 5

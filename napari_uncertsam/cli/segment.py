@@ -77,11 +77,12 @@ def segment(
     model: Annotated[str, typer.Option(help="A name of `models list`, or a checkpoint's path.")] = "bundled",
     config: Annotated[str | None, typer.Option(help="Configuration of an own checkpoint.")] = None,
     method: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Where the uncertainty comes from: laplace, entropy, prompt, tta ...; a wrong name lists all."
+            help="Where the uncertainty comes from: entropy, prompt, tta ...; a wrong name lists all. Without it "
+            "laplace, or prompt where the model has no posterior yet."
         ),
-    ] = "prompt",
+    ] = None,
     measure: Annotated[
         str | None,
         typer.Option(help="What its map shows: entropy, mutual-information or std; the method's own without it."),
@@ -99,7 +100,8 @@ def segment(
     _check_folder(out, overwrite)
     from napari_uncertsam import io
 
-    shown = parse_measure_of(method, measure)  # a wrong name is told before the minutes of loading and computing
+    if method is not None:
+        parse_measure_of(method, measure)  # a wrong name is told before the minutes of loading and computing
     chosen = parse_window(window)
     volume = io.read(image)
     index = choose_slice(volume, plane, slice_index)
@@ -110,7 +112,8 @@ def segment(
     from napari_uncertsam.prediction import Request, Settings
 
     pipeline = Pipeline(load_engine(model, config, device))
-    settings = Settings(model=model, method=method, measure=shown, seed=seed, rounds=refine)
+    method = method or default_method(pipeline.engine)
+    settings = Settings(model=model, method=method, measure=parse_measure_of(method, measure), seed=seed, rounds=refine)
     request = Request(
         image_id=str(image),
         plane=plane,
@@ -126,6 +129,16 @@ def segment(
     typer.echo(_sentence(prediction, refined))
     for path in paths:
         typer.echo(str(path))
+
+
+def default_method(engine: Engine) -> str:
+    """Laplace; prompt perturbation, and a sentence about it, where the model has no posterior yet."""
+    from napari_uncertsam.checkpoints import find_part, missing_part
+
+    if find_part("laplace", engine.sha256) is not None:
+        return "laplace"
+    typer.echo(f"{missing_part('laplace', engine.name)}. Until then prompt perturbation is used.", err=True)
+    return "prompt"
 
 
 def load_engine(model: str, config: str | None, device: str) -> Engine:

@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 
 from napari_uncertsam.errors import InputError
 from napari_uncertsam.estimators.base import LOGIT_LIMIT, Map, check_level, clamped, level_set_areas, positive_count
-from napari_uncertsam.estimators.laplace.moments import Moments, logistic_moments, mackay_probability
+from napari_uncertsam.estimators.laplace.moments import (
+    Moments,
+    logistic_moments,
+    mackay_probability,
+    mean_probability,
+)
 from napari_uncertsam.uncertainty import EPSILON, area_interval, binary_entropy
 
 #: Equally likely values of the area's main direction that an area interval looks at.
@@ -105,16 +110,22 @@ class GaussianBelief:
         """Mean, variance and expected entropy of the probability; see :func:`logistic_moments`."""
         return logistic_moments(self.mean, self.variance)
 
+    @cached_property
+    def _mean_probability(self) -> tuple[Map, Map]:
+        """Mean probability and its logit; cheaper than all moments, which are looked at first."""
+        if "moments" in vars(self):
+            return self.moments.probability, self.moments.logit
+        return mean_probability(self.mean, self.variance)
+
     def logits(self) -> Map:
         """Logit of the mean probability, ``(h, w)``; of the sign of `mean`, so the mask is that of the model."""
         limit = min(LOGIT_LIMIT, float(np.log1p(-self.eps) - np.log(self.eps)) if self.eps > EPSILON else LOGIT_LIMIT)
-        return np.asarray(np.clip(self.moments.logit, -limit, limit), np.float32)
+        return np.asarray(np.clip(self._mean_probability[1], -limit, limit), np.float32)
 
     def probability(self) -> Map:
         """Mean probability, ``(h, w)`` in [0, 1]."""
-        if self.eps > EPSILON:
-            return np.asarray(np.clip(self.moments.probability, self.eps, 1 - self.eps), np.float32)
-        return np.asarray(self.moments.probability, np.float32)
+        probability = self._mean_probability[0]
+        return np.clip(probability, self.eps, 1 - self.eps) if self.eps > EPSILON else probability
 
     def entropy(self) -> Map:
         """Entropy of the mean probability in nats, ``(h, w)`` in [0, ln 2]."""

@@ -1,7 +1,7 @@
 """Expectations of a logistic function of a Gaussian, in closed form.
 
 A pixel's logit is Gaussian, ``f ~ N(mu, v)``. The logistic function is nearly a mixture of five normal distribution
-functions, ``sigmoid(x) = sum_i c_i Phi(s_i x)`` within 7e-7, and a normal distribution function averaged over a
+functions, ``sigmoid(x) = sum_i c_i Phi(s_i x)`` within 6e-7, and a normal distribution function averaged over a
 Gaussian is one again. With ``t_i = 1 / sqrt(1 + s_i^2 v)`` and the normal density ``phi_i = phi(s_i t_i mu)``:
 
 - ``E[sigmoid(f)] = sum_i c_i Phi(s_i t_i mu)``;
@@ -15,14 +15,20 @@ No sampling, no table and no quadrature; the error is that of the mixture, whate
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-#: Weights and slopes of the five normal distribution functions (constrained minimax fit to the logistic function).
-WEIGHTS = (0.02270217, 0.20356485, 0.42739145, 0.29992741, 0.04641413)
-SLOPES = (0.29084359, 0.40936428, 0.57328682, 0.79962902, 1.11751803)
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Weights and slopes of the five normal distribution functions: least squares to the logistic function, reweighted
+#: until the largest error is as small as it gets, 5.96e-7.
+WEIGHTS = (0.0232921275, 0.2075907717, 0.4298118982, 0.2949722739, 0.0443329286)
+SLOPES = (0.2914807646, 0.4109147037, 0.5761984444, 0.8039017569, 1.1227165627)
+#: Where a tail is nothing in single precision; beyond, arithmetic with its last digits is slow.
+_FAR = 9.0
 #: Beyond this the mixture's tails, being Gaussian, fall off faster than the logistic function's.
 _TAIL = 1e-30
 
@@ -59,7 +65,7 @@ def logistic_moments(mean: ArrayLike, variance: ArrayLike) -> Moments:
     Returns
     -------
     Moments
-        float64 if both are given so, float32 otherwise (three times as fast, and wrong by 2e-6 at most).
+        float64 if both are given so; float32 otherwise, and wrong by 1e-6 at most.
 
     Examples
     --------
@@ -69,25 +75,56 @@ def logistic_moments(mean: ArrayLike, variance: ArrayLike) -> Moments:
     """
     import torch
 
-    given = [np.asarray(values) for values in (mean, variance)]
-    exact = all(values.dtype == np.float64 for values in given)
-    kind = np.float64 if exact else np.float32
-    # Copies where needed: torch does not take read-only arrays.
-    mu, v = (torch.from_numpy(np.array(values, kind)) for values in np.broadcast_arrays(*given))
-    inside, outside, slope, doubt = (torch.zeros_like(mu) for _ in range(4))
+    mu, v = _tensors(mean, variance)
+    a, t, x = mu.abs(), torch.empty_like(mu), torch.empty_like(mu)
+    tail, slope, doubt = (torch.zeros_like(mu) for _ in range(3))
     for c, s in zip(WEIGHTS, SLOPES, strict=True):
-        t = torch.rsqrt(1 + s * s * v)
-        x = s * t * mu
-        density = t * torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
-        inside += c * torch.special.ndtr(x)
-        outside += c * torch.special.ndtr(-x)
-        slope += c * s * density
-        doubt += c / s * density
-    probability = inside / (inside + outside)  # the weights add up to one within their digits
+        # In place: a map fits into the processor's cache, a dozen do not.
+        torch.mul(v, s * s, out=t).add_(1).rsqrt_()
+        torch.mul(a, t, out=x).mul_(s * math.sqrt(0.5)).clamp_(max=_FAR)
+        tail.add_(torch.erfc(x), alpha=c / 2)
+        x.square_().neg_().exp_().mul_(t)
+        slope.add_(x, alpha=c * s / math.sqrt(2 * math.pi))
+        doubt.add_(x, alpha=c / s / math.sqrt(2 * math.pi))
+    probability, logit = _from_tail(mu, a, tail)
     # A difference of nearly equal numbers where the variance is small: never below zero.
-    spread = (probability * (1 - probability) - slope).clamp_(min=0)
-    logit = torch.log(inside.clamp(min=_TAIL)) - torch.log(outside.clamp(min=_TAIL))
+    spread = (tail * (1 - tail) - slope).clamp_(min=0)
     return Moments(*(array.numpy() for array in (probability, logit, spread, doubt.clamp_(max=math.log(2)))))
+
+
+def mean_probability(mean: ArrayLike, variance: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The first two of :func:`logistic_moments`, probability and logit, at half the cost."""
+    import torch
+
+    mu, v = _tensors(mean, variance)
+    a, x = mu.abs(), torch.empty_like(mu)
+    tail = torch.zeros_like(mu)
+    for c, s in zip(WEIGHTS, SLOPES, strict=True):
+        torch.mul(v, s * s, out=x).add_(1).rsqrt_().mul_(a).mul_(s * math.sqrt(0.5)).clamp_(max=_FAR)
+        tail.add_(torch.erfc(x), alpha=c / 2)
+    probability, logit = _from_tail(mu, a, tail)
+    return probability.numpy(), logit.numpy()
+
+
+def _tensors(mean: ArrayLike, variance: ArrayLike) -> tuple[Tensor, Tensor]:
+    import torch
+
+    given = [np.asarray(values) for values in (mean, variance)]
+    kind = np.float64 if all(values.dtype == np.float64 for values in given) else np.float32
+    # Copies: torch does not take read-only arrays.
+    mu, v = (torch.from_numpy(np.array(values, kind)) for values in np.broadcast_arrays(*given))
+    return mu, v
+
+
+def _from_tail(mu: Tensor, a: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
+    """Probability and logit from ``1 - E[sigmoid(|f|)]``, at most a half: exact in the tails, and of the sign of mu."""
+    import torch
+
+    tail.clamp_(max=0.5)
+    probability = torch.where(mu > 0, 1 - tail, tail)
+    logit = torch.log(1 - tail) - torch.log(tail.clamp(min=_TAIL))
+    # Where the tail rounds to a half the logit still has a sign.
+    return probability, torch.copysign(torch.maximum(logit, a * 1e-6), mu)
 
 
 def mackay_probability(mean: ArrayLike, variance: ArrayLike) -> NDArray[np.floating[Any]]:
