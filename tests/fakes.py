@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -167,6 +168,16 @@ class FakeEngine:
             start, stop = low / side * n, (high / side + 1 / self.resolution) * n
             ramps.append(np.clip(np.minimum(centres - start, stop - centres) + 0.5, 0, 1))
         return np.minimum(ramps[0][:, None], ramps[1][None, :])
+
+
+def install_posterior(engine: FakeEngine, precision: float = 100.0) -> Path:
+    """Give the engine's checkpoint a Laplace posterior in the cache: nothing but a prior."""
+    from napari_uncertsam.checkpoints import installed_path, write_part
+    from napari_uncertsam.estimators.laplace import LaplacePosteriors
+
+    prior = LaplacePosteriors.prior(TOKENS, CHANNELS, HIDDEN, precision)
+    path = installed_path("laplace", engine.sha256)
+    return write_part(path, "laplace", engine.sha256, prior.tensors(), {"structure": "diagonal"})
 
 
 def _expected_iou(logits: torch.Tensor) -> torch.Tensor:

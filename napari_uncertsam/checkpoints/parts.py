@@ -128,6 +128,7 @@ def write_part(
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     save_file(content, partial, metadata={**metadata, "kind": kind, "checkpoint_sha256": sha256})
+    partial.chmod(0o644)  # safetensors keeps its files to their owner
     partial.replace(path)
     return path
 

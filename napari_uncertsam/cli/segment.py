@@ -100,8 +100,8 @@ def segment(
     _check_folder(out, overwrite)
     from napari_uncertsam import io
 
-    if method is not None:
-        parse_measure_of(method, measure)  # a wrong name is told before the minutes of loading and computing
+    # A wrong name is told before the minutes of loading and computing.
+    parse_measure_of(method or "laplace", measure)
     chosen = parse_window(window)
     volume = io.read(image)
     index = choose_slice(volume, plane, slice_index)

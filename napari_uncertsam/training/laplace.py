@@ -79,12 +79,14 @@ def fit_laplace(
             report({"progress": done / settings.images, "seconds": seconds, "step": float(done)})
 
     about = {"checkpoint": engine.sha256, "source": source.name, "seed": settings.seed, "prompts": settings.prompts}
+    about["schedule"] = settings.schedule
     progress = _Progress(settings, report or (lambda _row: None), cancelled or (lambda: False), work)
     tokens = collect(
         engine,
         source,
         images=settings.images,
         prompts=settings.prompts,
+        schedule=settings.schedule,
         seed=settings.seed,
         keep=None if work is None else work / COLLECTED,
         stamp=about,

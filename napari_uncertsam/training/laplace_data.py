@@ -17,8 +17,10 @@ from napari_uncertsam.engine import Engine
 from napari_uncertsam.errors import Cancelled, InputError
 from napari_uncertsam.estimators.laplace.curvature import CURVATURES, curvature_of, with_bias
 from napari_uncertsam.prompts import BOX_CORNER_MIN, Box, Point, Prompts
+from napari_uncertsam.training.laplace_settings import Schedule
 from napari_uncertsam.training.runs import check_same, read_checkpoint, save_checkpoint
 from napari_uncertsam.training.schedule import PromptBatch, first_prompts
+from napari_uncertsam.training.steps import laplace_prompts
 
 if TYPE_CHECKING:
     from napari_uncertsam.training.sources import Source
@@ -85,6 +87,7 @@ def collect(
     images: int,
     prompts: int,
     seed: int,
+    schedule: Schedule = "plugin",
     keep: Path | None = None,
     stamp: dict[str, Any] | None = None,
     report: Callable[[int, float], None] | None = None,
@@ -103,6 +106,8 @@ def collect(
         How many, and prompts on each image.
     seed : int
         Every image has a generator of its own, so a run that is taken up again draws the same ones.
+    schedule : {"plugin", "uncertsam"}
+        Which prompts are drawn.
     keep : Path, optional
         File in which what was collected is kept every two minutes, and taken up again.
     stamp : dict, optional
@@ -124,7 +129,7 @@ def collect(
         for number in range(done, images):
             if cancelled is not None and cancelled():
                 raise Cancelled("The fit was stopped; the same command goes on from here.")
-            rows += _look(engine, source, number, prompts, seed)
+            rows += _look(engine, source, number, prompts, seed, schedule)
             done = number + 1
             if report is not None:
                 report(done, before + time.monotonic() - start)
@@ -138,7 +143,9 @@ def collect(
     return _stacked(rows)
 
 
-def _look(engine: Engine, source: Source, number: int, prompts: int, seed: int) -> list[dict[str, Any]]:
+def _look(
+    engine: Engine, source: Source, number: int, prompts: int, seed: int, schedule: Schedule
+) -> list[dict[str, Any]]:
     """Rows of one image."""
     generator = torch.Generator().manual_seed(int(np.random.SeedSequence([seed, number]).generate_state(1)[0]))
     scene = source.draw(generator, engine.resolution)
@@ -148,10 +155,7 @@ def _look(engine: Engine, source: Source, number: int, prompts: int, seed: int) 
     embedding = engine.embed(image)
     chosen = torch.randint(len(scene.masks), (prompts,), generator=generator)
     chosen[::2] = 0  # the object that the camera is on
-    given = []
-    for index in chosen:
-        form = list(FORMS)[int(torch.multinomial(torch.tensor(list(FORMS.values())), 1, generator=generator))]
-        given.append(_as_prompts(first_prompts(scene.masks[index][None], form, generator)))
+    given = [_as_prompts(_drawn(scene.masks[index][None], schedule, generator)) for index in chosen]
     decoded = engine.decode(embedding, given)
     size = decoded.logits.shape[-2:]
     truth = F.interpolate(scene.masks[chosen][:, None].float(), size, mode="area").flatten(1)
@@ -177,6 +181,14 @@ def _look(engine: Engine, source: Source, number: int, prompts: int, seed: int) 
                 | {k: curvature_of(k, logits[row : row + 1, token], features[row : row + 1])[0] for k in CURVATURES}
             )
     return rows
+
+
+def _drawn(truth: Tensor, schedule: Schedule, generator: torch.Generator) -> PromptBatch:
+    """Prompts for one object ``(1, s, s)``."""
+    if schedule == "uncertsam":
+        return laplace_prompts(truth, generator)
+    form = list(FORMS)[int(torch.multinomial(torch.tensor(list(FORMS.values())), 1, generator=generator))]
+    return first_prompts(truth, form, generator)
 
 
 def _as_prompts(batch: PromptBatch) -> Prompts:

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from napari_uncertsam.errors import InputError
 from napari_uncertsam.estimators.laplace.curvature import Curvature
 
+Schedule = Literal["plugin", "uncertsam"]
 Choice = Literal["auto", "diagonal", "kfac", "full", "hierarchical"]
 
 
@@ -23,6 +24,8 @@ class LaplaceSettings:
         Of all but "hierarchical": the model as written, or as the authors' code behaves.
     prior, temperature : float, optional
         None chooses by held-out likelihood; UncertSAM has 1 and 1.
+    schedule : {"plugin", "uncertsam"}
+        Which prompts are drawn: boxes, clicks and both as people draw them, or 1 to 8 steps of UncertSAM's schedule.
     images, prompts : int
         How many to look at, and prompts on each.
     held_out : float
@@ -39,6 +42,7 @@ class LaplaceSettings:
     curvature: Curvature = "bernoulli"
     prior: float | None = None
     temperature: float | None = None
+    schedule: Schedule = "plugin"
     images: int = 120
     prompts: int = 4
     held_out: float = 0.25
@@ -48,6 +52,7 @@ class LaplaceSettings:
         for what, value, known in (
             ("posterior structure", self.structure, get_args(Choice)),
             ("curvature", self.curvature, get_args(Curvature)),
+            ("schedule of prompts", self.schedule, get_args(Schedule)),
         ):
             if value not in known:
                 raise InputError(f"There is no {what} {value!r}; choose one of {', '.join(known)}.")
@@ -64,5 +69,5 @@ class LaplaceSettings:
 
     @classmethod
     def uncertsam(cls, **others: Any) -> LaplaceSettings:
-        """The posterior of UncertSAM's code: diagonal, softmax curvature, prior precision and temperature 1."""
-        return cls(structure="diagonal", curvature="softmax", prior=1.0, temperature=1.0, **others)
+        """As UncertSAM: diagonal, softmax curvature, prior precision and temperature 1, its prompts."""
+        return cls("diagonal", "softmax", prior=1.0, temperature=1.0, schedule="uncertsam", **others)

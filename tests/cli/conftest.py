@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from napari_uncertsam.checkpoints import CACHE_VARIABLE
 from napari_uncertsam.cli import app
-from tests.fakes import FakeEngine, scene
+from tests.fakes import FakeEngine, install_posterior, scene
 
 Run = Callable[..., "Outcome"]
 
@@ -44,9 +45,11 @@ def run() -> Run:
 
 
 @pytest.fixture
-def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
-    """The engine that `segment` gets, whatever model it asks for."""
+def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeEngine:
+    """The engine that `segment` gets, whatever model it asks for; it has a Laplace posterior."""
     fake = FakeEngine()
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    install_posterior(fake)
     monkeypatch.setattr("napari_uncertsam.cli.segment.load_engine", lambda model, config, device: fake)
     return fake
 

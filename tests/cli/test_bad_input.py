@@ -157,7 +157,7 @@ def test_odd_boxes_still_segment(box: tuple, run: Run, engine: FakeEngine, pictu
         (("--slice", -1), "slice -1"),
         (("--plane", 1), "plane 1"),
         (("--plane", 7), "plane 7"),
-        (("--method", "magic"), "choose one of entropy, prompt"),
+        (("--method", "magic"), "choose one of laplace, entropy, prompt"),
         (("--window", "kidney"), "soft tissue"),
         (("--window", "300,-100"), "window"),
     ],

@@ -13,6 +13,7 @@ import tifffile
 from PIL import Image
 
 from napari_uncertsam import io
+from napari_uncertsam.checkpoints import installed_path
 from napari_uncertsam.cli.segment import join_points
 from napari_uncertsam.estimators.measures import UNCERTAINTY_MEASURES
 from napari_uncertsam.evaluation.metrics import dice
@@ -159,13 +160,13 @@ def test_the_same_seed_gives_the_same_files(run: Run, engine: FakeEngine, pictur
     assert a == b != c
 
 
-def test_the_default_method_is_the_package_s() -> None:
+def test_the_default_method_is_the_package_s(engine: FakeEngine) -> None:
     import inspect
 
-    from napari_uncertsam.cli.segment import segment
+    from napari_uncertsam.cli.segment import default_method, segment
 
     parameters = inspect.signature(segment).parameters
-    assert parameters["method"].default == Settings().method
+    assert default_method(engine) == Settings().method
     assert parameters["model"].default == Settings().model
     assert parameters["seed"].default == Settings().seed
 
@@ -192,6 +193,16 @@ def test_the_map_shows_the_measure(
     run("segment", picture, *box, "--method", "prompt", "--out", tmp_path / "own")
     own = tifffile.imread(tmp_path / "own" / "uncertainty.tif")
     assert (own == shown).all() == (full == make_method("prompt").measures[0])
+
+
+def test_without_a_posterior_the_default_is_prompt_perturbation(
+    run: Run, engine: FakeEngine, picture: Path, tmp_path: Path
+) -> None:
+    installed_path("laplace", engine.sha256).unlink()
+    done = run("segment", picture, *BOX, "--out", tmp_path / "out")
+    assert done.code == 0
+    assert "no Laplace posterior for the model fake yet; fit one with" in done.err
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["method"] == "prompt"
 
 
 def test_a_measure_that_there_is_not_is_told_before_anything_else(
