@@ -126,7 +126,8 @@ def write_part(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # Copies: tensors that share memory cannot be stored.
+    content = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     save_file(content, partial, metadata={**metadata, "kind": kind, "checkpoint_sha256": sha256})
     partial.chmod(0o644)  # safetensors keeps its files to their owner
     partial.replace(path)
