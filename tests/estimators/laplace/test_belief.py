@@ -62,7 +62,7 @@ def pooled_interval(belief: GaussianBelief, level: float = 0.9) -> tuple[float, 
     return area_interval([level_set_areas(p) for p in expit(draws(belief, 3000))], level)
 
 
-@pytest.mark.parametrize(("spread", "level"), [(0.1, 0.9), (1.0, 0.9), (1.0, 0.5), (4.0, 0.9)])
+@pytest.mark.parametrize(("spread", "level"), [(0.1, 0.9), (1.0, 0.9), (1.0, 0.5), (2.0, 0.9)])
 def test_area_interval_along_one_direction(spread: float, level: float) -> None:
     """Where all pixels move together the interval is that of pooled level sets of draws, within 2 % of the area."""
     belief = disc()
