@@ -56,7 +56,7 @@ class Belief(Protocol):
         """The part of the entropy that the samples disagree about, in nats, in [0, ln 2]."""
 
     def standard_deviation(self) -> Map:
-        """Standard deviation of the probability, in [0, 0.5]."""
+        """Standard deviation of the probability, in [0, 0.5]; a predicted error may be larger."""
 
     def sample(self, n: int, rng: np.random.Generator) -> NDArray[np.float32]:
         """Logits of `n` masks that the object might have, ``(n, h, w)``."""

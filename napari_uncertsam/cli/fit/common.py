@@ -101,7 +101,7 @@ def fit_part(options: PartOptions, fit: Fit, checkpoint_parts: frozenset[str] | 
     )
     with RunBar(KINDS[options.kind]) as bar:
         path = fit(engine, data, out, bar.report)
-    typer.echo(f"{KINDS[options.kind].capitalize()}: {path}")
+    typer.echo(f"{KINDS[options.kind][0].upper() + KINDS[options.kind][1:]}: {path}")
     say_curve(out)
     if options.install:
         typer.echo(f"Installed for {engine.name}: {install_part(path, options.kind, engine.sha256)}")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
 
-from napari_uncertsam.checkpoints import Part, read_part, require_part
+from napari_uncertsam.checkpoints import Part
 from napari_uncertsam.errors import CheckpointError, InputError
 from napari_uncertsam.estimators.base import Belief, EnsembleBelief, finite_logits
+from napari_uncertsam.estimators.fitted import FittedParts
 from napari_uncertsam.estimators.laplace.belief import GaussianBelief
 from napari_uncertsam.estimators.laplace.curvature import with_bias
 from napari_uncertsam.estimators.laplace.posterior import DiagonalPosterior, Posterior, posterior_from_tensors
@@ -105,7 +105,9 @@ class Laplace:
     samples: int = 0
     eps: float = EPSILON
     posteriors: LaplacePosteriors | None = None
-    _read: dict[str, tuple[Path, int, LaplacePosteriors]] = field(default_factory=dict, repr=False)
+    _fitted: FittedParts[LaplacePosteriors] = field(
+        default_factory=lambda: FittedParts("laplace", LaplacePosteriors.of_part), repr=False
+    )
 
     def __post_init__(self) -> None:
         if self.token not in get_args(Token):
@@ -160,10 +162,4 @@ class Laplace:
         """
         if self.posteriors is not None:
             return self.posteriors
-        path = require_part("laplace", engine.sha256, engine.name)
-        changed = path.stat().st_mtime_ns
-        known = self._read.get(engine.sha256)
-        if known is None or known[:2] != (path, changed):
-            known = (path, changed, LaplacePosteriors.of_part(read_part(path, "laplace", engine.sha256)))
-            self._read[engine.sha256] = known
-        return known[2]
+        return self._fitted.of(engine)
