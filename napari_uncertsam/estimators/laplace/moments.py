@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 #: Weights and slopes of the five normal distribution functions: least squares to the logistic function, reweighted
 #: until the largest error is as small as it gets, 5.96e-7.
-WEIGHTS = (0.0232921275, 0.2075907717, 0.4298118982, 0.2949722739, 0.0443329286)
+WEIGHTS = (0.0232921275, 0.2075907717, 0.4298118983, 0.2949722739, 0.0443329286)
 SLOPES = (0.2914807646, 0.4109147037, 0.5761984444, 0.8039017569, 1.1227165627)
 #: Where a tail is nothing in single precision; beyond, arithmetic with its last digits is slow.
 _FAR = 9.0
@@ -123,8 +123,8 @@ def _from_tail(mu: Tensor, a: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
     tail.clamp_(max=0.5)
     probability = torch.where(mu > 0, 1 - tail, tail)
     logit = torch.log(1 - tail) - torch.log(tail.clamp(min=_TAIL))
-    # Where the tail rounds to a half the logit still has a sign.
-    return probability, torch.copysign(torch.maximum(logit, a * 1e-6), mu)
+    # Where the tail rounds to a half the logit still has a sign, which is that of mu; a zero has none.
+    return probability, torch.copysign(torch.maximum(logit, a * 1e-6), mu).masked_fill_(mu == 0, 0)
 
 
 def mackay_probability(mean: ArrayLike, variance: ArrayLike) -> NDArray[np.floating[Any]]:
