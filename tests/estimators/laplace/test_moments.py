@@ -100,8 +100,8 @@ def test_the_mask_is_that_of_the_mean(mu: float, v: float, kind: type) -> None:
     moments = logistic_moments(kind(mu), kind(v))
     assert np.sign(moments.logit) == np.sign(kind(mu))
     assert (moments.probability > 0.5) <= (mu > 0)
-    assert (moments.probability < 0.5) <= (mu < 0)
-    if abs(mu) > 1e-5 * np.sqrt(1 + v):
+    assert (moments.probability < 0.5 - 1e-7) <= (mu < 0)
+    if abs(mu) > 1e-5 * np.sqrt(1 + v):  # nearer, single precision cannot tell the probability from a half
         assert (moments.probability > 0.5) == (mu > 0)
     assert 0 <= moments.probability <= 1
     assert 0 <= moments.variance <= 0.25 + 1e-6
