@@ -50,7 +50,7 @@ class GaussianBelief:
 
     >>> belief = GaussianBelief(np.array([[2.0]]), np.ones((1, 1, 1)), np.array([[4.0]]))
     >>> print(belief.probability().round(3), belief.mutual_information().round(3))
-    [[0.773]] [[0.155]]
+    [[0.775]] [[0.177]]
     """
 
     mean: Map = field(repr=False)

@@ -71,7 +71,7 @@ def logistic_moments(mean: ArrayLike, variance: ArrayLike) -> Moments:
     --------
     >>> moments = logistic_moments(np.array([0.0, 2.0]), np.array([4.0, 0.0]))
     >>> print(moments.probability.round(4), moments.entropy.round(4))
-    [0.5    0.8808] [0.4624 0.3653]
+    [0.5    0.8808] [0.462  0.3653]
     """
     import torch
 
@@ -120,7 +120,7 @@ def _from_tail(mu: Tensor, a: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
     """Probability and logit from ``1 - E[sigmoid(|f|)]``, at most a half: exact in the tails, and of the sign of mu."""
     import torch
 
-    tail.clamp_(max=0.5)
+    tail.clamp_(max=0.5).masked_fill_(mu == 0, 0.5)
     probability = torch.where(mu > 0, 1 - tail, tail)
     logit = torch.log(1 - tail) - torch.log(tail.clamp(min=_TAIL))
     # Where the tail rounds to a half the logit still has a sign, which is that of mu; a zero has none.
@@ -133,7 +133,7 @@ def mackay_probability(mean: ArrayLike, variance: ArrayLike) -> NDArray[np.float
     Examples
     --------
     >>> float(mackay_probability(2.0, 4.0).round(3))
-    0.772
+    0.777
     """
     from scipy.special import expit
 
