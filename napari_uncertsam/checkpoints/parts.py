@@ -128,9 +128,12 @@ def write_part(
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     # Copies: tensors that share memory cannot be stored.
     content = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    save_file(content, partial, metadata={**metadata, "kind": kind, "checkpoint_sha256": sha256})
-    partial.chmod(0o644)  # safetensors keeps its files to their owner
-    partial.replace(path)
+    try:
+        save_file(content, partial, metadata={**metadata, "kind": kind, "checkpoint_sha256": sha256})
+        partial.chmod(0o644)  # safetensors keeps its files to their owner
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
     return path
 
 
@@ -162,8 +165,11 @@ def install_part(path: str | Path, kind: str, sha256: str) -> Path:
     target = installed_path(kind, sha256)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-    shutil.copyfile(path, partial)
-    partial.replace(target)
+    try:
+        shutil.copyfile(path, partial)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
     return target
 
 

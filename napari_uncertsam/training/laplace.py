@@ -74,10 +74,6 @@ def fit_laplace(
     if not engine.sha256:
         raise InputError(f"The model {engine.name} has no checkpoint file that a posterior could belong to.")
 
-    def told(done: int, seconds: float) -> None:
-        if report is not None:
-            report({"progress": done / settings.images, "seconds": seconds, "step": float(done)})
-
     about = {"checkpoint": engine.sha256, "source": source.name, "seed": settings.seed, "prompts": settings.prompts}
     about["schedule"] = settings.schedule
     progress = _Progress(settings, report or (lambda _row: None), cancelled or (lambda: False), work)

@@ -140,7 +140,7 @@ def collect(
         _save(keep, stamp, rows, done, before + time.monotonic() - start)
     if not rows:
         raise InputError("There was no object in any image to fit to; give another dataset.")
-    return _stacked(rows)
+    return _stacked([row for row in rows if row["image"] < images])
 
 
 def _look(

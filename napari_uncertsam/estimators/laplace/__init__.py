@@ -6,7 +6,7 @@ those weights (:mod:`.posterior`, fitted by :mod:`napari_uncertsam.training.lapl
 samples of the same distribution instead.
 """
 
-from napari_uncertsam.estimators.laplace.belief import GaussianBelief
+from napari_uncertsam.estimators.laplace.belief import GaussianBelief, SampledBelief
 from napari_uncertsam.estimators.laplace.estimator import Laplace, LaplacePosteriors
 from napari_uncertsam.estimators.laplace.moments import Moments, logistic_moments, mackay_probability
 from napari_uncertsam.estimators.laplace.posterior import (
@@ -30,6 +30,7 @@ __all__ = [
     "LowRankPosterior",
     "Moments",
     "Posterior",
+    "SampledBelief",
     "Structure",
     "logistic_moments",
     "mackay_probability",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import numpy as np
@@ -11,9 +11,9 @@ import torch
 
 from napari_uncertsam.checkpoints import Part
 from napari_uncertsam.errors import CheckpointError, InputError
-from napari_uncertsam.estimators.base import Belief, EnsembleBelief, finite_logits
+from napari_uncertsam.estimators.base import Belief, finite_logits
 from napari_uncertsam.estimators.fitted import FittedParts
-from napari_uncertsam.estimators.laplace.belief import GaussianBelief
+from napari_uncertsam.estimators.laplace.belief import GaussianBelief, SampledBelief
 from napari_uncertsam.estimators.laplace.curvature import with_bias
 from napari_uncertsam.estimators.laplace.posterior import DiagonalPosterior, Posterior, posterior_from_tensors
 from napari_uncertsam.uncertainty import EPSILON
@@ -136,8 +136,7 @@ class Laplace:
         belief = self.belief_of(engine.decode(embedding, [prompts]), 0, posteriors)
         if self.samples == 0:
             return belief
-        drawn = EnsembleBelief(belief.sample(self.samples, rng), belief.predicted_iou)
-        return drawn if self.eps <= EPSILON else replace(drawn, eps=self.eps)
+        return SampledBelief(belief.sample(self.samples, rng), belief.predicted_iou, self.eps)
 
     def belief_of(self, decoded: Decoded, row: int, posteriors: LaplacePosteriors) -> GaussianBelief:
         """Belief of one prompt of a decode."""

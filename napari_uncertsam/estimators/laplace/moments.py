@@ -41,7 +41,8 @@ class Moments(NamedTuple):
     probability : array
         ``E[sigmoid(f)]``, in [0, 1].
     logit : array
-        Its logit, computed from both tails: exact where the probability rounds to 0 or 1, and of the sign of mu.
+        Its logit, of the sign of mu; within 0.005 where the probability is in [1e-4, 1 - 1e-4], larger in magnitude
+        beyond, where the tails of the mixture fall off faster than those of the logistic function.
     variance : array
         ``Var[sigmoid(f)]``, in [0, 0.25].
     entropy : array
