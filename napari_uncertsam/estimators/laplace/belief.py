@@ -15,7 +15,6 @@ from napari_uncertsam.estimators.base import (
     Map,
     check_level,
     clamped,
-    finite_maps,
     positive_count,
 )
 from napari_uncertsam.estimators.laplace.moments import (
