@@ -155,14 +155,18 @@ def button(opened: Any, text: str) -> QPushButton:
     return found
 
 
+#: Of the text of an item, in its own case.
+STARTS = Qt.MatchFlag.MatchStartsWith | Qt.MatchFlag.MatchCaseSensitive
+
+
 def combo(opened: Any, item: str) -> QComboBox:
-    (found,) = [c for c in opened.view.findChildren(QComboBox) if c.findText(item, Qt.MatchFlag.MatchStartsWith) >= 0]
+    (found,) = [c for c in opened.view.findChildren(QComboBox) if c.findText(item, STARTS) >= 0]
     return found
 
 
 def pick(opened: Any, item: str) -> None:
     box = combo(opened, item)
-    box.setCurrentIndex(box.findText(item, Qt.MatchFlag.MatchStartsWith))
+    box.setCurrentIndex(box.findText(item, STARTS))
     box.activated.emit(box.currentIndex())
     opened.settle()
 
