@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_uncertsam.checkpoints import part_record
 from napari_uncertsam.engine import Decoded, Embedding, Engine, WatchedEngine, memory_errors
 from napari_uncertsam.errors import Cancelled, InputError
 from napari_uncertsam.estimators.base import Belief, Estimator
@@ -366,6 +367,9 @@ class Pipeline:
         """What a reader needs to reproduce a result: model, hash, device, seed, versions."""
         settings = request.settings
         chosen = {"method": settings.method, "measure": self.measure_of(settings), "seed": settings.seed}
+        needs = self.method(settings.method).needs
+        if needs is not None:
+            chosen["part"] = part_record(needs, self.engine.sha256)
         return self.record_of_model() | chosen
 
     def record_of_model(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_uncertsam.checkpoints import table
+from napari_uncertsam.checkpoints.files import file_sha256
 from napari_uncertsam.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -100,9 +101,26 @@ def missing_part(kind: str, model: str) -> str:
     """One sentence: which part a model lacks, and the command that fits it."""
     command = f"napari-uncertsam fit {kind.partition('-')[0]} --model {model} --install"
     control = kind.partition("-")[2]
-    return f"There is no {KINDS[kind]} for the model {model} yet; fit one with: {command}" + (
-        f" --control {control}" if control else ""
-    )
+    if Path(model).suffix in (".pt", ".pth", ".safetensors"):
+        command += " --config CONFIG"  # an own checkpoint has been given one as well
+    if control:
+        command += f" --control {control}"
+    return f"There is no {KINDS[kind]} for the model {model} yet; fit one with: {command}"
+
+
+def part_record(kind: str, sha256: str) -> dict[str, str] | None:
+    """What a reader needs to know which part was used: kind, hash of its file, and where it came from.
+
+    Returns
+    -------
+    dict or None
+        "kind", "sha256", "origin" ("shipped" with the package, or "fitted here"); None where there is none.
+    """
+    found = find_part(kind, sha256)
+    if found is None:
+        return None
+    origin = "shipped" if found == shipped_path(kind) else "fitted here"
+    return {"kind": kind, "sha256": file_sha256(found), "origin": origin}
 
 
 def write_part(

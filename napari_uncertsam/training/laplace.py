@@ -126,10 +126,14 @@ class _Progress:
                 raise Cancelled("The fit was stopped; the same command goes on from here.")
             number = next(count)
             progress = LOOKING + (1 - LOOKING) * min(number / total, 1)
-            row = {"step": float(number), "progress": progress, "seconds": self._seconds + time.monotonic() - start}
-            self._report(row | {"NLL": candidate.nll})
+            row = {
+                "step": float(self._settings.images + number),
+                "progress": progress,
+                "seconds": self._seconds + time.monotonic() - start,
+            }
+            self._report(row | {"held-out NLL": candidate.nll})
             if self._curve is not None:
-                append_row(self._curve, row | {"NLL": candidate.nll})
+                append_row(self._curve, row | {"held-out NLL": candidate.nll})
 
         return tried
 

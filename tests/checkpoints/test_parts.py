@@ -18,6 +18,7 @@ from napari_uncertsam.checkpoints import (
     install_part,
     installed_path,
     missing_part,
+    part_record,
     parts,
     read_part,
     require_part,
@@ -191,3 +192,18 @@ def test_parts_that_ship_belong_to_the_bundled_model(monkeypatch: pytest.MonkeyP
         kind = path.name.split(".")[1]
         assert parts.shipped_path(kind) == path
         assert read_part(path, kind, sha256).tensors
+
+
+def test_the_record_says_which_file_and_whose() -> None:
+    assert part_record("laplace", OWN) is None
+    shipped = ship()
+    assert part_record("laplace", OWN) == {"kind": "laplace", "sha256": file_sha256(shipped), "origin": "shipped"}
+    own = write_part(installed_path("laplace", OWN), "laplace", OWN, TENSORS, {"from": "here"})
+    assert part_record("laplace", OWN) == {"kind": "laplace", "sha256": file_sha256(own), "origin": "fitted here"}
+
+
+def test_an_own_checkpoint_needs_its_configuration_to_fit() -> None:
+    assert missing_part("laplace", "runs/tiny.pt").endswith(
+        "fit laplace --model runs/tiny.pt --install --config CONFIG"
+    )
+    assert missing_part("variance", "sam2.1-tiny").endswith("fit variance --model sam2.1-tiny --install")

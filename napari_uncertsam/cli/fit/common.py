@@ -103,7 +103,9 @@ def fit_part(options: PartOptions, fit: Fit, checkpoint_parts: frozenset[str] | 
         path = fit(engine, data, out, bar.report)
     typer.echo(f"{KINDS[options.kind][0].upper() + KINDS[options.kind][1:]}: {path}")
     say_curve(out)
-    if options.install:
+    if not options.install:
+        typer.echo("To use it, run the same command once more with --install: nothing is fitted again.")
+    else:
         typer.echo(f"Installed for {engine.name}: {install_part(path, options.kind, engine.sha256)}")
     return path
 
