@@ -265,7 +265,7 @@ def test_a_fit_writes_a_part_that_the_estimator_reads(rng: np.random.Generator) 
     assert progress == sorted(progress)
     assert progress[-1] == pytest.approx(1, abs=0.1)
     assert all(row["seconds"] >= 0 for row in rows)
-    assert rows[-1]["NLL"] > 0
+    assert rows[-1]["held-out NLL"] > 0
 
 
 @pytest.mark.parametrize("structure", ["diagonal", "kfac", "full", "hierarchical"])

@@ -17,11 +17,7 @@ from napari_uncertsam.estimators.base import (
     clamped,
     positive_count,
 )
-from napari_uncertsam.estimators.laplace.moments import (
-    Moments,
-    logistic_moments,
-    mean_probability,
-)
+from napari_uncertsam.estimators.laplace.moments import mean_probability, probability_spread
 from napari_uncertsam.uncertainty import EPSILON, area_interval, binary_entropy, sigmoid
 
 
@@ -99,35 +95,34 @@ class GaussianBelief:
     @cached_property
     def variance(self) -> Map:
         """Variance of the logits, ``u_p^T M u_p``, ``(h, w)``."""
-        off = self.covariance - np.diag(np.diag(self.covariance))
-        if not off.any():
-            import torch
+        import torch
 
-            u = torch.from_numpy(self.features.reshape(len(self.features), -1))
-            v = torch.from_numpy(np.diag(self.covariance).astype(np.float32)) @ (u * u)
-            return np.asarray(v.numpy().reshape(self.shape))
-        return np.asarray((self.project(self.factor) ** 2).sum(0), np.float32)
-
-    @cached_property
-    def moments(self) -> Moments:
-        """Mean, variance and expected entropy of the probability; see :func:`logistic_moments`."""
-        return logistic_moments(self.mean, self.variance)
+        u = torch.from_numpy(self.features.reshape(len(self.features), -1))
+        diagonal = np.diag(self.covariance)
+        if (self.covariance == np.diag(diagonal)).all():
+            v = torch.from_numpy(diagonal.astype(np.float32)) @ (u * u)
+        else:
+            v = (torch.from_numpy(self.factor.T.astype(np.float32)) @ u).square_().sum(0)
+        return np.asarray(v.numpy().reshape(self.shape))
 
     @cached_property
-    def _mean_probability(self) -> tuple[Map, Map]:
-        """Mean probability and its logit; cheaper than all moments, which are looked at first."""
-        if "moments" in vars(self):
-            return self.moments.probability, self.moments.logit
+    def mean_probability(self) -> tuple[Map, Map]:
+        """Mean probability and its logit."""
         return mean_probability(self.mean, self.variance)
+
+    @cached_property
+    def spread(self) -> tuple[Map, Map]:
+        """Variance and expected entropy of the probability."""
+        return probability_spread(self.mean, self.variance, self.mean_probability[0])
 
     def logits(self) -> Map:
         """Logit of the mean probability, ``(h, w)``; of the sign of `mean`, so the mask is that of the model."""
         limit = min(LOGIT_LIMIT, float(np.log1p(-self.eps) - np.log(self.eps)) if self.eps > EPSILON else LOGIT_LIMIT)
-        return np.asarray(np.clip(self._mean_probability[1], -limit, limit), np.float32)
+        return np.asarray(np.clip(self.mean_probability[1], -limit, limit), np.float32)
 
     def probability(self) -> Map:
         """Mean probability, ``(h, w)`` in [0, 1]."""
-        probability = self._mean_probability[0]
+        probability = self.mean_probability[0]
         return np.clip(probability, self.eps, 1 - self.eps) if self.eps > EPSILON else probability
 
     def entropy(self) -> Map:
@@ -136,11 +131,11 @@ class GaussianBelief:
 
     def mutual_information(self) -> Map:
         """``H(E[p]) - E[H(p)]`` in nats: what knowing the last layer would settle."""
-        return np.asarray(np.maximum(binary_entropy(self.moments.probability) - self.moments.entropy, 0), np.float32)
+        return np.asarray(np.maximum(binary_entropy(self.mean_probability[0]) - self.spread[1], 0), np.float32)
 
     def standard_deviation(self) -> Map:
         """Standard deviation of the probability, in [0, 0.5]."""
-        return np.asarray(np.sqrt(self.moments.variance), np.float32)
+        return np.asarray(np.sqrt(self.spread[0]), np.float32)
 
     def sample(self, n: int, rng: np.random.Generator) -> NDArray[np.float32]:
         """Logits of `n` draws, ``(n, h, w)``, correlated over pixels as the weights make them."""
@@ -160,11 +155,12 @@ class GaussianBelief:
 
     def expected_area(self) -> tuple[float, float]:
         """Mean of ``sum_p sigmoid(f_p)`` in cells, and its standard deviation to first order in the joint Gaussian."""
-        return float(self.moments.probability.sum(dtype=np.float64)), float(np.linalg.norm(self._area_gradient()))
+        return float(self.mean_probability[0].sum(dtype=np.float64)), float(np.linalg.norm(self._area_gradient()))
 
     def _area_gradient(self) -> NDArray[np.float64]:
         """Derivative of the expected area in the r directions of :attr:`factor`."""
-        slope = self.moments.probability.astype(np.float64) * (1 - self.moments.probability) - self.moments.variance
+        probability = self.mean_probability[0].astype(np.float64)
+        slope = probability * (1 - probability) - self.spread[0]
         return np.asarray(self.factor.T @ (self.features.reshape(len(self.features), -1) @ slope.ravel()))
 
     def area_along(self, quantiles: NDArray[np.float64]) -> NDArray[np.float64]:

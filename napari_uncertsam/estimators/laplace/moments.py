@@ -74,27 +74,12 @@ def logistic_moments(mean: ArrayLike, variance: ArrayLike) -> Moments:
     >>> print(moments.probability.round(4), moments.entropy.round(4))
     [0.5    0.8808] [0.462  0.3653]
     """
-    import torch
-
-    mu, v = _tensors(mean, variance)
-    a, t, x = mu.abs(), torch.empty_like(mu), torch.empty_like(mu)
-    tail, slope, doubt = (torch.zeros_like(mu) for _ in range(3))
-    for c, s in zip(WEIGHTS, SLOPES, strict=True):
-        # In place: a map fits into the processor's cache, a dozen do not.
-        torch.mul(v, s * s, out=t).add_(1).rsqrt_()
-        torch.mul(a, t, out=x).mul_(s * math.sqrt(0.5)).clamp_(max=_FAR)
-        tail.add_(torch.erfc(x), alpha=c / 2)
-        x.square_().neg_().exp_().mul_(t)
-        slope.add_(x, alpha=c * s / math.sqrt(2 * math.pi))
-        doubt.add_(x, alpha=c / s / math.sqrt(2 * math.pi))
-    probability, logit = _from_tail(mu, a, tail)
-    # A difference of nearly equal numbers where the variance is small: never below zero.
-    spread = (tail * (1 - tail) - slope).clamp_(min=0)
-    return Moments(*(array.numpy() for array in (probability, logit, spread, doubt.clamp_(max=math.log(2)))))
+    probability, logit = mean_probability(mean, variance)
+    return Moments(probability, logit, *probability_spread(mean, variance, probability))
 
 
 def mean_probability(mean: ArrayLike, variance: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The first two of :func:`logistic_moments`, probability and logit, at half the cost."""
+    """Mean probability and its logit, the first two of :func:`logistic_moments`."""
     import torch
 
     mu, v = _tensors(mean, variance)
@@ -105,6 +90,28 @@ def mean_probability(mean: ArrayLike, variance: ArrayLike) -> tuple[NDArray[Any]
         tail.add_(torch.erfc(x), alpha=c / 2)
     probability, logit = _from_tail(mu, a, tail)
     return probability.numpy(), logit.numpy()
+
+
+def probability_spread(
+    mean: ArrayLike, variance: ArrayLike, probability: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Variance and expected entropy, the last two of :func:`logistic_moments`, where the mean probability is known."""
+    import torch
+
+    mu, v = _tensors(mean, variance)
+    t, x = torch.empty_like(mu), torch.empty_like(mu)
+    slope, doubt = torch.zeros_like(mu), torch.zeros_like(mu)
+    for c, s in zip(WEIGHTS, SLOPES, strict=True):
+        # In place: a map fits into the processor's cache, a dozen do not.
+        torch.mul(v, s * s, out=t).add_(1).rsqrt_()
+        torch.mul(mu, t, out=x).mul_(s * math.sqrt(0.5)).clamp_(-_FAR, _FAR)
+        x.square_().neg_().exp_().mul_(t)
+        slope.add_(x, alpha=c * s / math.sqrt(2 * math.pi))
+        doubt.add_(x, alpha=c / s / math.sqrt(2 * math.pi))
+    p = torch.from_numpy(np.asarray(probability))
+    # A difference of nearly equal numbers where the variance is small: never below zero.
+    spread = (p * (1 - p)).sub_(slope).clamp_(min=0)
+    return spread.numpy(), doubt.clamp_(max=math.log(2)).numpy()
 
 
 def _tensors(mean: ArrayLike, variance: ArrayLike) -> tuple[Tensor, Tensor]:
