@@ -8,12 +8,20 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from napari.components import ViewerModel
 
+from napari_uncertsam.checkpoints import CACHE_VARIABLE
 from napari_uncertsam.prompts import Box, Point, Prompts
 from napari_uncertsam.session import Session
 from napari_uncertsam.ui.geometry import volume_of
 from napari_uncertsam.ui.styles import ROLES
-from tests.fakes import scene
+from tests.fakes import FakeEngine, install_posterior, scene
 from tests.ui.helpers import Loop
+
+
+@pytest.fixture(autouse=True)
+def posterior(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fake engine has what the default method needs."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("cache")))
+    install_posterior(FakeEngine())
 
 
 def flat_loop(rgb: bool = False, **placed) -> Loop:
