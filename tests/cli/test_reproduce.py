@@ -129,7 +129,7 @@ def test_when_no_mask_can_be_measured_the_last_word_is_a_sentence(
     assert done.err.strip().endswith("No mask of the datasets could be measured; the reasons are above.")
 
 
-@pytest.mark.parametrize(("paper", "rows"), [("uncertsam", 2), ("medsam-u", 4)])
+@pytest.mark.parametrize(("paper", "rows"), [("uncertsam", 5), ("medsam-u", 4)])
 def test_the_bundled_model_from_end_to_end(run: Run, data: Path, tmp_path: Path, paper: str, rows: int) -> None:
     done = run(
         *("reproduce", paper, "--data", data, "--out", tmp_path / "out", "--model", "bundled", "--device", "cpu"),

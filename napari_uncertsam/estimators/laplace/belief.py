@@ -80,7 +80,10 @@ class GaussianBelief:
     @cached_property
     def factor(self) -> NDArray[np.float64]:
         """``R`` ``(K, r)`` with ``R R^T = covariance``: directions without variance are left out, so r may be 0."""
-        values, vectors = np.linalg.eigh(self.covariance)
+        import torch
+
+        # NumPy's BLAS has threads of its own, and beside those of torch a small matrix takes 20 ms.
+        values, vectors = (part.numpy() for part in torch.linalg.eigh(torch.from_numpy(self.covariance)))
         kept = values > max(values[-1], 0.0) * 1e-12
         return np.asarray(vectors[:, kept] * np.sqrt(values[kept]))
 
@@ -102,7 +105,7 @@ class GaussianBelief:
         if (self.covariance == np.diag(diagonal)).all():
             v = torch.from_numpy(diagonal.astype(np.float32)) @ (u * u)
         else:
-            v = (torch.from_numpy(self.factor.T.astype(np.float32)) @ u).square_().sum(0)
+            v = (torch.from_numpy(self.covariance.astype(np.float32)) @ u).mul_(u).sum(0).clamp_(min=0)
         return np.asarray(v.numpy().reshape(self.shape))
 
     @cached_property
