@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_uncertsam.errors import InputError
+from napari_uncertsam.estimators.base import decoded_iou, decoded_logits
 
 if TYPE_CHECKING:
     from napari_uncertsam.engine import Embedding, Engine
+    from napari_uncertsam.estimators.tta.warps import Warp
+    from napari_uncertsam.prompts import Prompts
 
 
 @runtime_checkable
@@ -76,3 +80,29 @@ def copy_embedding(
             pixels = make()
         embedding.derived[key] = replace(engine.embed(pixels), shape=shape, image=None)
     return embedding.derived[key]
+
+
+def look_through(
+    engine: Engine, embedding: Embedding, prompts: Prompts, warps: Sequence[Warp]
+) -> tuple[NDArray[np.float32], list[float]]:
+    """Logits ``(n, h, w)`` and predicted IoU of an image and of warped copies, one decode each, on the image's grid.
+
+    The image as it is comes first. Where a warped copy does not reach, its logits are those of the image as it is.
+
+    Raises
+    ------
+    InputError
+        If the prompts say nothing, or the embedding does not hold the pixels of the image.
+    EngineError
+        If the model fails.
+    """
+    image, shape = pixels_of(embedding), embedding.shape
+    decoded = engine.decode(embedding, [prompts])
+    members, trust = [decoded_logits(decoded)[0]], [decoded_iou(decoded)]
+    for warp in warps:
+        make = partial(warp.image, image, shape)
+        look = copy_embedding(engine, embedding, ("warp", warp), warp.shape(shape), make)
+        decoded = engine.decode(look, [warp.prompts(prompts, shape, engine.resolution)])
+        members.append(warp.back(decoded_logits(decoded)[0], shape, members[0]))
+        trust.append(decoded_iou(decoded))
+    return np.stack(members), trust

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_uncertsam.errors import InputError
-from napari_uncertsam.estimators.base import EnsembleBelief, decoded_iou, decoded_logits
-from napari_uncertsam.estimators.tta.copies import copy_embedding, copy_rng, pixels_of
+from napari_uncertsam.estimators.base import EnsembleBelief
+from napari_uncertsam.estimators.tta.copies import copy_rng, look_through, pixels_of
 from napari_uncertsam.estimators.tta.warps import SYMMETRIES, SmallWarp, Symmetry, Warp
 
 if TYPE_CHECKING:
@@ -93,16 +92,8 @@ class GeometricTta:
         EngineError
             If the model fails.
         """
-        image, shape = pixels_of(embedding), embedding.shape
-        decoded = engine.decode(embedding, [prompts])
-        members, trust = [decoded_logits(decoded)[0]], [decoded_iou(decoded)]
-        for warp in self.changes(image):
-            make = partial(warp.image, image, shape)
-            look = copy_embedding(engine, embedding, ("warp", warp), warp.shape(shape), make)
-            decoded = engine.decode(look, [warp.prompts(prompts, shape, engine.resolution)])
-            members.append(warp.back(decoded_logits(decoded)[0], shape, members[0]))
-            trust.append(decoded_iou(decoded))
-        return EnsembleBelief(np.stack(members), predicted_iou=float(np.mean(trust)))
+        members, trust = look_through(engine, embedding, prompts, self.changes(pixels_of(embedding)))
+        return EnsembleBelief(members, predicted_iou=float(np.mean(trust)))
 
     def changes(self, image: NDArray[np.uint8]) -> tuple[Warp, ...]:
         """The warps of an image, without the identity."""

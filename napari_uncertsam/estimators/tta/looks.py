@@ -8,14 +8,13 @@ same looks: :class:`Looks` believes their mean; :class:`SecondOpinion` keeps the
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_uncertsam.estimators.base import EnsembleBelief, Map, PointBelief, decoded_iou, decoded_logits
-from napari_uncertsam.estimators.tta.copies import copy_embedding, pixels_of
+from napari_uncertsam.estimators.base import EnsembleBelief, Map, PointBelief
+from napari_uncertsam.estimators.tta.copies import look_through
 from napari_uncertsam.estimators.tta.warps import Composed, SmallWarp, Symmetry, Tone, Warp
 
 if TYPE_CHECKING:
@@ -34,30 +33,6 @@ LOOKS: tuple[Warp, ...] = (
     *(turn if scale == 1 else Composed(SmallWarp(0.0, scale), turn) for scale in SCALES for turn in TURNS),
     *TONES,
 )[1:]
-
-
-def look_around(engine: Engine, embedding: Embedding, prompts: Prompts) -> tuple[NDArray[np.float32], list[float]]:
-    """Logits ``(n, h, w)`` and predicted IoU of every look, on the grid of the image; the first is the image as it is.
-
-    Where a nearer look does not reach, its member has the logits of the image as it is.
-
-    Raises
-    ------
-    InputError
-        If the prompts say nothing, or the embedding does not hold the pixels of the image.
-    EngineError
-        If the model fails.
-    """
-    image, shape = pixels_of(embedding), embedding.shape
-    decoded = engine.decode(embedding, [prompts])
-    members, trust = [decoded_logits(decoded)[0]], [decoded_iou(decoded)]
-    for warp in LOOKS:
-        make = partial(warp.image, image, shape)
-        look = copy_embedding(engine, embedding, ("warp", warp), warp.shape(shape), make)
-        decoded = engine.decode(look, [warp.prompts(prompts, shape, engine.resolution)])
-        members.append(warp.back(decoded_logits(decoded)[0], shape, members[0]))
-        trust.append(decoded_iou(decoded))
-    return np.stack(members), trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +55,8 @@ class Looks:
     def estimate(
         self, engine: Engine, embedding: Embedding, prompts: Prompts, rng: np.random.Generator
     ) -> EnsembleBelief:
-        """Belief over the masks of the looks; `rng` is not used. Raises as :func:`look_around`."""
-        members, trust = look_around(engine, embedding, prompts)
+        """Belief over the masks of the looks; `rng` is not used. Raises as :func:`look_through`."""
+        members, trust = look_through(engine, embedding, prompts, LOOKS)
         return EnsembleBelief(members, predicted_iou=float(np.mean(trust)))
 
 
@@ -156,6 +131,6 @@ class SecondOpinion:
     def estimate(
         self, engine: Engine, embedding: Embedding, prompts: Prompts, rng: np.random.Generator
     ) -> SecondOpinionBelief:
-        """The model's mask, and the looks' doubt; `rng` is not used. Raises as :func:`look_around`."""
-        members, trust = look_around(engine, embedding, prompts)
+        """The model's mask, and the looks' doubt; `rng` is not used. Raises as :func:`look_through`."""
+        members, trust = look_through(engine, embedding, prompts, LOOKS)
         return SecondOpinionBelief(PointBelief(members[0], predicted_iou=trust[0]), EnsembleBelief(members))
