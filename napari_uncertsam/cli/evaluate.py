@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,8 +40,12 @@ def evaluate(
     ],
     out: Annotated[Path, typer.Option(help="Folder for the results; continued if it holds an unfinished evaluation.")],
     methods: Annotated[
-        str, typer.Option(help="Uncertainty methods, comma-separated; METHOD:MEASURE for another measure.")
-    ] = "entropy,prompt",
+        str | None,
+        typer.Option(
+            help="Uncertainty methods, comma-separated; METHOD:MEASURE for another measure. Without it entropy and "
+            "laplace, or prompt where the model has no posterior yet."
+        ),
+    ] = None,
     prompts: Annotated[
         str,
         typer.Option(help="Comma-separated: gt-box, noisy-box, box-R, boxes-N-R, points-K, click; joined by +."),
@@ -73,14 +78,14 @@ def evaluate(
 ) -> None:
     """Measure methods and prompts on a dataset; write results.json, results.csv and report.html."""
     from napari_uncertsam.cli.bars import Bar
-    from napari_uncertsam.cli.segment import load_engine, parse_window
+    from napari_uncertsam.cli.segment import default_method, load_engine, parse_window
     from napari_uncertsam.evaluation import benchmark
     from napari_uncertsam.evaluation.datasets import open_dataset
     from napari_uncertsam.evaluation.simulate import parse_prompts
     from napari_uncertsam.pipeline import Pipeline
 
     settings = benchmark.EvaluationSettings(
-        tuple(dict.fromkeys(names(methods))),
+        ("entropy",) if methods is None else tuple(dict.fromkeys(names(methods))),
         parse_prompts(prompts),
         model=model,
         zoom=zoom,
@@ -96,6 +101,8 @@ def evaluate(
     options = {name: v for name, v in (("every", every), ("min_area", min_area)) if v is not None}
     opened = open_dataset(dataset, root=data, split=split, **options)
     pipeline = Pipeline(load_engine(model, config, device))
+    if methods is None:
+        settings = replace(settings, methods=("entropy", default_method(pipeline.engine)))
     with Bar(opened.name) as bar:
         results = benchmark.evaluate(
             opened,

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from napari_uncertsam.checkpoints import installed_path
 from napari_uncertsam.cli.evaluate import SHOWN
 from napari_uncertsam.evaluation.comparing_methods import verdict
 from napari_uncertsam.evaluation.results import Results
@@ -50,6 +51,19 @@ def test_files_and_table(run: Run, engine: FakeEngine, data: Path, tmp_path: Pat
     assert f"{mean:.3f}" in done.out
     assert results.prompts == ("gt-box", "boxes-3-0.5")
     assert "<html" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_without_methods_it_is_entropy_and_what_segment_takes(
+    run: Run, engine: FakeEngine, data: Path, tmp_path: Path
+) -> None:
+    words = ("evaluate", data, "--worst", 1, "--out")
+    assert run(*words, tmp_path / "out").code == 0
+    assert Results.read(tmp_path / "out").methods == ("entropy", "laplace")
+    installed_path("laplace", engine.sha256).unlink()
+    done = run(*words, tmp_path / "again")
+    assert done.code == 0
+    assert "no Laplace posterior" in done.err
+    assert Results.read(tmp_path / "again").methods == ("entropy", "prompt")
 
 
 def test_a_method_with_a_measure_and_which_means_differ(
