@@ -26,6 +26,12 @@ def _prompt() -> Estimator:
     return PromptPerturbation()
 
 
+def _prompt_medsam_u() -> Estimator:
+    from napari_uncertsam.estimators.prompt_perturbation import UgmpPerturbation
+
+    return UgmpPerturbation.medsam_u()
+
+
 def _laplace() -> Estimator:
     from napari_uncertsam.estimators.laplace import Laplace
 
@@ -73,6 +79,7 @@ ESTIMATORS: dict[str, Callable[[], Estimator]] = {
     "laplace": _laplace,
     "entropy": _entropy,
     "prompt": _prompt,
+    "prompt-medsam-u": _prompt_medsam_u,
     "tta": _tta,
     "tta-train": _tta_train,
     "tta-geometric": _tta_geometric,

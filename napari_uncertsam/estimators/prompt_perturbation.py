@@ -225,3 +225,12 @@ class PromptPerturbation:
         variants = self.variants(prompts, rng, shape=embedding.shape, resolution=engine.resolution)
         decoded = engine.decode(embedding, variants)
         return EnsembleBelief(decoded_logits(decoded), predicted_iou=decoded_iou(decoded))
+
+
+class UgmpPerturbation(PromptPerturbation):
+    """The same with MedSAM-U's rule, under a name of its own: see :meth:`PromptPerturbation.medsam_u`."""
+
+    __slots__ = ()
+    name: ClassVar[str] = "prompt-medsam-u"
+    title: ClassVar[str] = "Prompt perturbation, MedSAM-U"
+    answers: ClassVar[str] = "What would three boxes say that are drawn a little off, none of them yours?"

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_uncertsam.errors import EngineError, InputError
+from napari_uncertsam.estimators import ESTIMATORS
 from napari_uncertsam.estimators.entropy import Entropy
 from napari_uncertsam.estimators.prompt_perturbation import PromptPerturbation, jitter_boxes, jitter_points
 from napari_uncertsam.prompts import Box, MaskPrompt, Point, Prompts
@@ -190,3 +191,15 @@ def test_points_stay_in_the_view(height: int, width: int, y: float, x: float) ->
 def test_bad_settings_are_refused(bad: dict[str, object], match: str) -> None:
     with pytest.raises(InputError, match=match):
         PromptPerturbation(**bad)  # type: ignore[arg-type]
+
+
+def test_medsam_u_s_rule_has_a_name_of_its_own() -> None:
+    method = ESTIMATORS["prompt-medsam-u"]()
+    assert isinstance(method, PromptPerturbation)
+    assert (method.name, method.rule, method.n, method.include_given) == ("prompt-medsam-u", "ugmp", 3, False)
+    engine = FakeEngine()
+    embedding, prompts = engine.embed(scene()[0]), Prompts(box=Box(40, 34, 87, 97))
+    belief = method.estimate(engine, embedding, prompts, np.random.default_rng(3))
+    twin = PromptPerturbation.medsam_u().estimate(engine, embedding, prompts, np.random.default_rng(3))
+    np.testing.assert_array_equal(belief.logits(), twin.logits())
+    assert prompts not in engine.decoded[0]
