@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -142,16 +143,11 @@ def write_part(
     from safetensors.torch import save_file
 
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     # Copies: tensors that share memory cannot be stored.
     content = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    try:
+    with _replacing(path) as partial:
         save_file(content, partial, metadata={**metadata, "kind": kind, "checkpoint_sha256": sha256})
         partial.chmod(0o644)  # safetensors keeps its files to their owner
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 
@@ -181,14 +177,21 @@ def install_part(path: str | Path, kind: str, sha256: str) -> Path:
     """Put a part where the widget and the commands find it; returns where that is."""
     read_part(path, kind, sha256)
     target = installed_path(kind, sha256)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
+    with _replacing(target) as partial:
         shutil.copyfile(path, partial)
-        partial.replace(target)
+    return target
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A file that becomes `path` when the block ends well, and disappears when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield partial
+        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-    return target
 
 
 def _metadata(path: Path) -> dict[str, str]:

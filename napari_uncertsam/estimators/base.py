@@ -217,11 +217,8 @@ class EnsembleBelief:
 
         # log of the mean probability less log of the mean of its complement: exact where either rounds to 1.
         inside, outside = (np.logaddexp.reduce(log_expit(sign * self.members), axis=0) for sign in (1, -1))
-        logits = inside - outside
-        if self.eps > EPSILON:
-            limit = np.log1p(-self.eps) - np.log(self.eps)
-            logits = np.clip(logits, -limit, limit)
-        return clamped(logits, 2)
+        limit = logit_limit(self.eps)
+        return clamped(np.clip(inside - outside, -limit, limit), 2)
 
     def logits(self) -> Map:
         """Logit of the mean of the members' probabilities, ``(h, w)``, within +-32."""
@@ -263,6 +260,11 @@ def level_set_areas(probability: ArrayLike, levels: int = LEVELS) -> NDArray[np.
     bins = np.ceil(np.asarray(probability, np.float64).ravel() * levels - 0.5).astype(np.int64)
     counts = np.bincount(bins, minlength=levels + 1)
     return np.asarray(counts.sum() - counts.cumsum()[:levels], np.int64)
+
+
+def logit_limit(eps: float) -> float:
+    """Largest logit of a probability that keeps `eps` from 0 and 1; :data:`LOGIT_LIMIT` for the usual distance."""
+    return LOGIT_LIMIT if eps <= EPSILON else float(np.log1p(-eps) - np.log(eps))
 
 
 def decoded_logits(decoded: Decoded) -> NDArray[np.float32]:

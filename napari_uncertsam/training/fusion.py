@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from napari_uncertsam.checkpoints import file_sha256, read_part, require_part, write_part
 from napari_uncertsam.errors import InputError
 from napari_uncertsam.estimators.base import LOGIT_LIMIT
-from napari_uncertsam.estimators.laplace import LaplacePosteriors, logistic_moments
+from napari_uncertsam.estimators.laplace import LaplacePosteriors, mean_probability
 from napari_uncertsam.estimators.laplace.curvature import with_bias
 from napari_uncertsam.refinement.dense_fusion import TOKEN_LIMIT, VARIANTS
 from napari_uncertsam.refinement.fusion_head import FusionHead, Start
@@ -109,8 +109,8 @@ def laplace_look(decoded: Decoded, posteriors: LaplacePosteriors) -> Look:
     u = decoded.features.flatten(2)
     variance = ((covariance.float().to(u.device) @ u) * u).sum(1).clamp(min=0).view_as(decoded.logits)
     mean = decoded.logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
-    moments = logistic_moments(mean.cpu().numpy(), variance.cpu().numpy())
-    logits, probability = (torch.as_tensor(m).to(u.device) for m in (moments.logit, moments.probability))
+    found = mean_probability(mean.cpu().numpy(), variance.cpu().numpy())
+    probability, logits = (torch.as_tensor(m).to(u.device) for m in found)
     return logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT), binary_entropy(probability)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from napari_uncertsam.estimators.laplace import LaplacePosteriors, Posterior, Structure, logistic_moments
+from napari_uncertsam.estimators.laplace import LaplacePosteriors, Posterior, Structure, mean_probability
 from napari_uncertsam.estimators.laplace.curvature import Curvature
 from napari_uncertsam.estimators.laplace.posterior import (
     DiagonalPosterior,
@@ -151,8 +151,8 @@ def held_out_nll(posterior: Posterior, data: Collected) -> float:
         part = slice(first, first + 256)
         u = data.features[part].float()
         variance = ((covariance[part] @ u) * u).sum(1).clamp(min=0)
-        moments = logistic_moments(data.logits[part].numpy(), variance.numpy())
-        total += _nll(torch.from_numpy(moments.probability), data.truth[part]) * len(u)
+        probability, _ = mean_probability(data.logits[part].numpy(), variance.numpy())
+        total += _nll(torch.from_numpy(probability), data.truth[part]) * len(u)
     return total / len(data)
 
 

@@ -8,7 +8,7 @@ samples of the same distribution instead.
 
 from napari_uncertsam.estimators.laplace.belief import GaussianBelief, SampledBelief
 from napari_uncertsam.estimators.laplace.estimator import Laplace, LaplacePosteriors
-from napari_uncertsam.estimators.laplace.moments import Moments, logistic_moments, mackay_probability
+from napari_uncertsam.estimators.laplace.moments import Moments, logistic_moments, mackay_probability, mean_probability
 from napari_uncertsam.estimators.laplace.posterior import (
     STRUCTURES,
     DiagonalPosterior,
@@ -34,4 +34,5 @@ __all__ = [
     "Structure",
     "logistic_moments",
     "mackay_probability",
+    "mean_probability",
 ]

@@ -9,14 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_uncertsam.errors import InputError
-from napari_uncertsam.estimators.base import (
-    LOGIT_LIMIT,
-    EnsembleBelief,
-    Map,
-    check_level,
-    clamped,
-    positive_count,
-)
+from napari_uncertsam.estimators.base import EnsembleBelief, Map, check_level, clamped, logit_limit, positive_count
 from napari_uncertsam.estimators.laplace.moments import mean_probability, probability_spread
 from napari_uncertsam.uncertainty import EPSILON, area_interval, binary_entropy, sigmoid
 
@@ -120,7 +113,7 @@ class GaussianBelief:
 
     def logits(self) -> Map:
         """Logit of the mean probability, ``(h, w)``; of the sign of `mean`, so the mask is that of the model."""
-        limit = min(LOGIT_LIMIT, float(np.log1p(-self.eps) - np.log(self.eps)) if self.eps > EPSILON else LOGIT_LIMIT)
+        limit = logit_limit(self.eps)
         return np.asarray(np.clip(self.mean_probability[1], -limit, limit), np.float32)
 
     def probability(self) -> Map:
@@ -162,9 +155,13 @@ class GaussianBelief:
 
     def _area_gradient(self) -> NDArray[np.float64]:
         """Derivative of the expected area in the r directions of :attr:`factor`."""
-        probability = self.mean_probability[0].astype(np.float64)
-        slope = probability * (1 - probability) - self.spread[0]
-        return np.asarray(self.factor.T @ (self.features.reshape(len(self.features), -1) @ slope.ravel()))
+        import torch
+
+        probability = self.mean_probability[0]
+        slope = (probability * (1 - probability) - self.spread[0]).ravel()
+        # By torch: NumPy would turn the features into doubles first.
+        total = torch.from_numpy(self.features.reshape(len(self.features), -1)) @ torch.from_numpy(slope)
+        return np.asarray(self.factor.T @ total.double().numpy())
 
     def area_along(self, quantiles: NDArray[np.float64]) -> NDArray[np.float64]:
         """Expected area in cells, given that the direction that changes it most is at these quantiles."""
