@@ -3,6 +3,7 @@
 A model is named as in the table :data:`CHECKPOINTS`, or given as the path of a file with its configuration.
 """
 
+from napari_uncertsam.checkpoints.adapted import list_models, resolve, split_adapter
 from napari_uncertsam.checkpoints.files import file_sha256, load_state_dict
 from napari_uncertsam.checkpoints.parts import (
     KINDS,
@@ -25,8 +26,6 @@ from napari_uncertsam.checkpoints.table import (
     Status,
     cache_dir,
     cached,
-    list_models,
-    resolve,
     verify,
 )
 from napari_uncertsam.checkpoints.transfer import Progress, download
@@ -55,6 +54,7 @@ __all__ = [
     "read_part",
     "require_part",
     "resolve",
+    "split_adapter",
     "verify",
     "write_part",
 ]

@@ -7,6 +7,7 @@ the bundled model ship with the package; others lie in the cache folder, by the 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 KINDS: Mapping[str, str] = {
     "laplace": "Laplace posterior",
     "variance": "variance head",
+    "adapter": "MPA adapter",
     "fusion": "dense fusion",
     "fusion-laplace-ones": "dense fusion of the control with ones and Laplace",
     "fusion-sam-ones": "dense fusion of the control with ones and SAM",
@@ -59,9 +61,9 @@ def installed_path(kind: str, sha256: str) -> Path:
     return table.cache_dir() / "fitted" / sha256[:16] / f"{kind}.safetensors"
 
 
-def shipped_path(kind: str) -> Path:
-    """Where the part of the bundled model lies."""
-    return _SHIPPED / f"bundled.{kind}.safetensors"
+def shipped_path(kind: str, model: str = "bundled") -> Path:
+    """Where the part of the bundled model lies, or of ``bundled+adapter``."""
+    return _SHIPPED / f"{model}.{kind}.safetensors"
 
 
 def find_part(kind: str, sha256: str) -> Path | None:
@@ -76,11 +78,12 @@ def find_part(kind: str, sha256: str) -> Path | None:
     """
     if not sha256:
         return None
-    own, shipped = installed_path(kind, sha256), shipped_path(kind)
+    own = installed_path(kind, sha256)
     if own.is_file():
         return own
-    if shipped.is_file() and _metadata(shipped).get("checkpoint_sha256") == sha256:
-        return shipped
+    for shipped in (shipped_path(kind), shipped_path(kind, "bundled+adapter")):
+        if shipped.is_file() and _metadata(shipped).get("checkpoint_sha256") == sha256:
+            return shipped
     return None
 
 
@@ -102,7 +105,7 @@ def missing_part(kind: str, model: str) -> str:
     """One sentence: which part a model lacks, and the command that fits it."""
     command = f"napari-uncertsam fit {kind.partition('-')[0]} --model {model} --install"
     control = kind.partition("-")[2]
-    if Path(model).suffix in (".pt", ".pth", ".safetensors"):
+    if model.partition("+")[0] not in table.CHECKPOINTS and re.search(r"\.(pt|pth|safetensors)(\+|$)", model):
         command += " --config CONFIG"  # an own checkpoint has been given one as well
     if control:
         command += f" --control {control}"
@@ -120,7 +123,7 @@ def part_record(kind: str, sha256: str) -> dict[str, str] | None:
     found = find_part(kind, sha256)
     if found is None:
         return None
-    origin = "shipped" if found == shipped_path(kind) else "fitted here"
+    origin = "shipped" if found.parent == _SHIPPED else "fitted here"
     return {"kind": kind, "sha256": file_sha256(found), "origin": origin}
 
 
@@ -161,6 +164,18 @@ def read_part(path: str | Path, kind: str, sha256: str) -> Part:
     """
     from safetensors.torch import load_file
 
+    metadata = check_part(path, kind, sha256)
+    return Part(kind, Path(path), load_file(path), metadata)
+
+
+def check_part(path: str | Path, kind: str, sha256: str) -> dict[str, str]:
+    """The metadata of a part that is what it should be.
+
+    Raises
+    ------
+    CheckpointError
+        As :func:`read_part`.
+    """
     path = Path(path)
     metadata = _metadata(path)
     if metadata.get("kind") != kind:
@@ -170,12 +185,12 @@ def read_part(path: str | Path, kind: str, sha256: str) -> Part:
             f"The {KINDS[kind]} {path} was fitted for another checkpoint (its sha256 starts with "
             f"{metadata.get('checkpoint_sha256', '')[:12]}, the model's with {sha256[:12] or 'nothing'}); fit it again."
         )
-    return Part(kind, path, load_file(path), metadata)
+    return metadata
 
 
 def install_part(path: str | Path, kind: str, sha256: str) -> Path:
     """Put a part where the widget and the commands find it; returns where that is."""
-    read_part(path, kind, sha256)
+    check_part(path, kind, sha256)
     target = installed_path(kind, sha256)
     with _replacing(target) as partial:
         shutil.copyfile(path, partial)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib.util
 import os
 from collections.abc import Mapping
@@ -67,13 +68,17 @@ class ResolvedCheckpoint:
     Parameters
     ----------
     name : str
-        The table's name, or the file name of a user's own checkpoint.
+        The table's name, or the file name of a user's own checkpoint; with an adapter ``NAME+adapter``.
     path : Path
     config : str
         Name inside the sam2 package (``"configs/sam2.1/sam2.1_hiera_t.yaml"``), or the absolute path of a file.
     image_size : int or None
         Input side in pixels to use instead of the configuration's.
     title, licence : str
+    base : str
+        The name without the adapter's; empty where there is none.
+    adapter : Path or None
+        Of the MPA adapter that the model runs with.
     """
 
     name: str
@@ -82,11 +87,20 @@ class ResolvedCheckpoint:
     image_size: int | None = None
     title: str = ""
     licence: str = "unknown"
+    base: str = ""
+    adapter: Path | None = None
+
+    @property
+    def file_sha256(self) -> str:
+        """Hash of the checkpoint file as it is on disk, computed when first asked for."""
+        return file_sha256(self.path)
 
     @property
     def sha256(self) -> str:
-        """Hash of the file as it is on disk, computed when first asked for."""
-        return file_sha256(self.path)
+        """Hash of the model: of its file, or of both hashes where it has an adapter, which makes it another model."""
+        if self.adapter is None:
+            return self.file_sha256
+        return hashlib.sha256(f"{self.file_sha256}{file_sha256(self.adapter)}".encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

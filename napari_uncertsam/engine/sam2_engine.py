@@ -6,7 +6,7 @@ patched.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from napari_uncertsam.checkpoints import ResolvedCheckpoint, load_state_dict, resolve
+from napari_uncertsam.adapters import MpaAdapter, attach
+from napari_uncertsam.checkpoints import ResolvedCheckpoint, file_sha256, load_state_dict, read_part, resolve
 from napari_uncertsam.devices import choose_device, device_label
 from napari_uncertsam.engine.building import build_model, image_features, normalise
 from napari_uncertsam.engine.memory import memory_errors
@@ -40,9 +41,20 @@ class Sam2Engine:
         Hash of its checkpoint; empty for random weights.
     device : str, optional
         "cuda", "mps", "cpu", or None for the best there is.
+    adapter : mapping of str to str, optional
+        Record of the adapter that is attached to `model`: hash of its file, and of the checkpoint that it belongs to.
     """
 
-    def __init__(self, model: Any, name: str, sha256: str = "", device: str | None = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        name: str,
+        sha256: str = "",
+        device: str | None = None,
+        *,
+        adapter: Mapping[str, str] | None = None,
+    ) -> None:
+        self.adapter = adapter
         self.device = choose_device(device)
         with memory_errors(f"load the model {name}"):
             self.model = model.to(self.device).eval()
@@ -63,7 +75,8 @@ class Sam2Engine:
         Parameters
         ----------
         model : str
-            A name of `napari_uncertsam.checkpoints`, or the path of a checkpoint (then `config` is needed).
+            A name of `napari_uncertsam.checkpoints`, or the path of a checkpoint (then `config` is needed); with
+            ``+adapter`` behind it, the model runs with its MPA adapter.
         config : str, optional
             Name inside the sam2 package, or path, of the model's configuration.
         device : str, optional
@@ -71,7 +84,7 @@ class Sam2Engine:
         Raises
         ------
         CheckpointError
-            If the checkpoint is missing or corrupt, or does not fit the configuration.
+            If the checkpoint or the adapter is missing or corrupt, or does not fit the configuration.
         """
         checkpoint = resolve(model, config)
         return cls.from_checkpoint(checkpoint, device)
@@ -81,7 +94,7 @@ class Sam2Engine:
         """Build a model from a resolved checkpoint; see :meth:`load`."""
         with torch.random.fork_rng(devices=[]):  # random initialisation must not disturb the user's streams
             built = build_model(
-                checkpoint.config, fallback=checkpoint.name != "bundled", image_size=checkpoint.image_size
+                checkpoint.config, fallback=(checkpoint.base or checkpoint.name) != "bundled", image_size=checkpoint.image_size
             )
         state = load_state_dict(checkpoint.path)
         try:
@@ -91,7 +104,15 @@ class Sam2Engine:
                 f"The weights in {checkpoint.path.name} do not fit the configuration {Path(checkpoint.config).name}; "
                 "give the configuration that the checkpoint was trained with (--config)."
             ) from error
-        return cls(built, checkpoint.name, checkpoint.sha256 or "", device)
+        if checkpoint.adapter is None:
+            return cls(built, checkpoint.name, checkpoint.sha256 or "", device)
+        part = read_part(checkpoint.adapter, "adapter", checkpoint.file_sha256)
+        mpa = MpaAdapter.of_part(part, built)
+        record = {"sha256": file_sha256(checkpoint.adapter), "checkpoint_sha256": checkpoint.file_sha256}
+        engine = cls(built, checkpoint.name, checkpoint.sha256, device, adapter=record)
+        with memory_errors(f"load the model {checkpoint.name}"):
+            attach(engine.model, mpa)  # once the model is on its device
+        return engine
 
     @property
     def name(self) -> str:
