@@ -2,8 +2,8 @@
 
 Every block of the trunk gets two bottlenecks, as the paper draws them and Medical-SAM-Adapter codes them:
 
-- Adapter 1 on the output `a` of the attention, inside the residual: ``x + A1(a)`` with ``A1(a) = a + up(relu(down(a)))``,
-- Adapter 2 beside the MLP, on the same normalised input `n`: ``x + mlp(n) + s A2(n)`` with ``A2(n) = up(relu(down(n)))``.
+- Adapter 1 on the output `a` of the attention, inside the residual: ``x + A1(a)``, ``A1(a) = a + up(relu(down(a)))``;
+- Adapter 2 beside the MLP, on the same normalised input `n`: ``x + mlp(n) + s A2(n)``, ``A2(n) = up(relu(down(n)))``.
 
 SAM 2 is not changed: both are forward hooks, and the prompt encoder takes the other's place until it is given back.
 """

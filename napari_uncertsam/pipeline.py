@@ -375,9 +375,11 @@ class Pipeline:
     def record_of_model(self) -> dict[str, Any]:
         """What is the same for every result of this pipeline: model, hash, device, versions."""
         versions = {name: _version(name) for name in ("napari-uncertsam", "torch", "sam2", "numpy")}
+        adapter = getattr(self.engine, "adapter", None)  # which only a model that can have one knows of
         return {
             "model": self.engine.name,
             "checkpoint_sha256": self.engine.sha256,
+            **({"adapter": dict(adapter)} if adapter else {}),
             "device": self.engine.device_label,
             "versions": {**versions, "python": platform.python_version()},
         }

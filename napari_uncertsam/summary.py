@@ -27,10 +27,11 @@ def summarise(prediction: Prediction, refined: RefinedPrediction | None, volume:
     Returns
     -------
     dict
-        Plain values: "model", "checkpoint_sha256", "device", "method", "measure", "seed", "part" (of a fitted method:
-        its hash, and whether it is the shipped one), "versions", "image", "plane", "slice", "window", "view",
-        "prompts", "seconds", "mean_uncertainty" (of the measure, around the object), "area_px", "area_mm2",
-        "area_interval" (90 %, pixels), "suggestions", "rounds" (their means are of the entropy).
+        Plain values: "model", "checkpoint_sha256", "adapter" (its hash, where there is one), "device", "method",
+        "measure", "seed", "part" (of a fitted method: its hash, and whether it is the shipped one), "versions",
+        "image", "plane", "slice", "window", "view", "prompts", "seconds", "mean_uncertainty" (of the measure, around
+        the object), "area_px", "area_mm2", "area_interval" (90 %, pixels), "suggestions", "rounds" (their means are of
+        the entropy).
     """
     request = prediction.request
     height_mm, width_mm = volume.plane_spacing(request.plane)

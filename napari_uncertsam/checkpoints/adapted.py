@@ -11,7 +11,7 @@ from pathlib import Path
 from napari_uncertsam.checkpoints import table
 from napari_uncertsam.checkpoints.files import file_sha256
 from napari_uncertsam.checkpoints.parts import check_part, find_part, require_part
-from napari_uncertsam.checkpoints.table import CHECKPOINTS, ModelRow, ResolvedCheckpoint
+from napari_uncertsam.checkpoints.table import ModelRow, ResolvedCheckpoint
 from napari_uncertsam.errors import CheckpointError
 
 ADAPTER = "adapter"
@@ -30,7 +30,7 @@ def split_adapter(model: str) -> tuple[str, str]:
     places = [k for k, letter in enumerate(model) if letter == "+"]
     for end in (len(model), *places):
         base = model[:end]
-        if base in CHECKPOINTS or Path(base).expanduser().is_file():
+        if base in table.CHECKPOINTS or Path(base).expanduser().is_file():
             return base, model[end + 1 :]
     if model.endswith(f"+{ADAPTER}"):
         return model.removesuffix(f"+{ADAPTER}"), ADAPTER
@@ -85,7 +85,7 @@ def list_models() -> list[ModelRow]:
     for row in table.list_models():
         rows.append(row)
         if row.downloaded:
-            sha256 = CHECKPOINTS[row.name].sha256 or file_sha256(row.path)
+            sha256 = table.CHECKPOINTS[row.name].sha256 or file_sha256(row.path)
             path = find_part(ADAPTER, sha256)
             if path is not None:
                 title, size = f"{row.title}, with its MPA adapter", path.stat().st_size

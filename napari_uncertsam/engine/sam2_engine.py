@@ -93,9 +93,8 @@ class Sam2Engine:
     def from_checkpoint(cls, checkpoint: ResolvedCheckpoint, device: str | None = None) -> Sam2Engine:
         """Build a model from a resolved checkpoint; see :meth:`load`."""
         with torch.random.fork_rng(devices=[]):  # random initialisation must not disturb the user's streams
-            built = build_model(
-                checkpoint.config, fallback=(checkpoint.base or checkpoint.name) != "bundled", image_size=checkpoint.image_size
-            )
+            fallback = (checkpoint.base or checkpoint.name) != "bundled"
+            built = build_model(checkpoint.config, fallback=fallback, image_size=checkpoint.image_size)
         state = load_state_dict(checkpoint.path)
         try:
             built.load_state_dict(state)

@@ -73,7 +73,7 @@ MIXTURES: Mapping[str, Mixture] = MappingProxyType(
 
 
 def paper_settings(**changes: Any) -> LoopSettings:
-    """MedSAM's optimiser, AdamW at 1e-4 with a decay of 0.01 whose gradient is not cut in practice, but for `changes`."""
+    """MedSAM's optimiser, AdamW at 1e-4 with a decay of 0.01, but for `changes`; its schedule is this package's."""
     return LoopSettings(**{"learning_rate": 1e-4, "weight_decay": 0.01, "clip": 1.0, **changes})
 
 
@@ -247,9 +247,9 @@ def check_options(prompts: str, loss: str) -> None:
     ------
     InputError
     """
-    for what, name, known in (("training prompts", prompts, tuple(MIXTURES)), ("loss", loss, get_args(Loss))):
+    for what, name, known in (("mixture of prompts", prompts, tuple(MIXTURES)), ("loss", loss, get_args(Loss))):
         if name not in known:
-            raise InputError(f"There are no {what} {name!r}; choose one of {', '.join(known)}.")
+            raise InputError(f"There is no {what} {name!r}; choose one of {', '.join(known)}.")
 
 
 def _one_of(values: tuple[T, ...], generator: torch.Generator) -> T:

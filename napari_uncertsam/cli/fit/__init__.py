@@ -6,6 +6,7 @@ One module per command. A command that fits a part of a model is a table of its 
 
 import typer
 
+from napari_uncertsam.cli.fit.adapter import fit_adapter
 from napari_uncertsam.cli.fit.bundled import fit_bundled
 from napari_uncertsam.cli.fit.fusion import fit_fusion
 from napari_uncertsam.cli.fit.laplace import fit_laplace
@@ -25,3 +26,4 @@ fit_app.command("bundled")(fit_bundled)
 fit_app.command("laplace")(fit_laplace)
 fit_app.command("variance")(fit_variance)
 fit_app.command("fusion")(fit_fusion)
+fit_app.command("adapter")(fit_adapter)

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from napari_uncertsam.engine import Sam2Engine
     from napari_uncertsam.training.sources import TrainingData
 
-ModelOption = Annotated[str, typer.Option(help="A name of `models list`, or a checkpoint's path.")]
+ModelOption = Annotated[
+    str, typer.Option(help="A name of `models list`, or a checkpoint's path; +adapter behind it for its MPA adapter.")
+]
 ConfigOption = Annotated[str | None, typer.Option(help="Configuration of an own checkpoint.")]
 DataOption = Annotated[
     str | None,
