@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,26 @@ from napari_uncertsam.prompts import Prompts, Suggestion
 from napari_uncertsam.refinement.rounds import RECOMMENDED, Round, UgpaSettings
 from napari_uncertsam.view import View
 from napari_uncertsam.volume import Window
+
+#: An answer that is expected to correct less than this share of the object's area is not worth a click.
+WORTH_ASKING = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Dice of the present mask with the true one, as far as it is known.
+
+    Parameters
+    ----------
+    dice : float
+        Its expectation, in [0, 1].
+    low, high : float
+        Ends of the 90 % interval.
+    """
+
+    dice: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -161,6 +182,12 @@ class Prediction:
         "embed", "decode", "measure", "total".
     record : mapping
         Model, checkpoint hash, device, seed, versions.
+    uncertain_px : float
+        The uncertain area: how many pixels the mask is expected to have wrong, ``sum min(P, 1 - P)`` over the view.
+    quality : Quality, optional
+        Expected Dice of the mask with its 90 % interval; None where the belief cannot tell.
+    provisional : bool
+        Made at once from the prediction before by the closed form, while the model decodes.
     """
 
     request: Request
@@ -173,6 +200,19 @@ class Prediction:
     area_interval: tuple[float, float]
     seconds: Mapping[str, float]
     record: Mapping[str, Any]
+    uncertain_px: float = 0.0
+    quality: Quality | None = None
+    provisional: bool = False
+
+    @property
+    def gain_px(self) -> float:
+        """By how much the best answer is expected to reduce the uncertain area, in pixels; 0 without a suggestion."""
+        return max((s.gain for s in self.suggestions if math.isfinite(s.gain)), default=0.0)
+
+    @property
+    def worth_asking(self) -> bool:
+        """Whether another click is expected to help noticeably: by :data:`WORTH_ASKING` of the object's area."""
+        return self.gain_px >= WORTH_ASKING * max(self.area_px, 1.0)
 
     @property
     def predicted_iou(self) -> float | None:

@@ -243,6 +243,9 @@ class Suggestion:
         Probability that the place is inside the object (for a box: the mean inside).
     box : Box, optional
         For ``kind="box"``.
+    gain : float
+        By how much an answer is expected to reduce the uncertain area, in pixels of the slice: by how many fewer pixels
+        the mask is then expected to be wrong. NaN where the way of suggesting does not say.
     """
 
     kind: Literal["point", "box"]
@@ -251,6 +254,7 @@ class Suggestion:
     score: float
     probability: float
     box: Box | None = None
+    gain: float = math.nan
 
     def answer(self, inside: bool) -> Point:
         """The point prompt that an answer to this suggestion amounts to."""
