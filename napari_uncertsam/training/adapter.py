@@ -42,6 +42,8 @@ POINTS, OVERLAPS = (3, 5, 10), (None, 0.75, 0.5)
 JITTER, FRAME = 20, 1024
 #: Images of the validation: more than for a head, since this changes the masks themselves.
 VALIDATION_IMAGES = 32
+#: Decodes of an image in one step, each with prompts of its own: they cost little beside the image encoder.
+DECODES = 3
 
 
 @dataclass(frozen=True)
@@ -161,13 +163,16 @@ def mask_loss(logits: Tensor, target: Tensor, loss: Loss = "standard") -> Tensor
     return focal + soft_dice_loss(logits, target, smooth=0.0)
 
 
-def adapter_losses(adapted: Adapted, mixture: Mixture, loss: Loss = "standard") -> SceneLosses:
-    """Loss of one scene, in one part since its decodes share the image encoder: the mean over its objects."""
+def adapter_losses(adapted: Adapted, mixture: Mixture, loss: Loss = "standard", decodes: int = DECODES) -> SceneLosses:
+    """Loss of one scene: the mean over its objects and decodes, in one part since these share the image encoder."""
 
     def losses(features: tuple[Tensor, ...], truth: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
-        decoded = adapted.decode(features, adapter_prompts(truth, mixture, generator))
-        logits = F.interpolate(decoded.logits[:, None], truth.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
-        yield mask_loss(logits, truth.float(), loss).mean()
+        total = torch.zeros((), device=truth.device)
+        for _ in range(decodes):
+            low = adapted.decode(features, adapter_prompts(truth, mixture, generator)).logits
+            logits = F.interpolate(low[:, None], truth.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+            total = total + mask_loss(logits, truth.float(), loss).mean() / decodes
+        yield total
 
     return losses
 
@@ -181,6 +186,7 @@ def fit_adapter(
     adapter: AdapterSettings | None = None,
     prompts: str = "mixture",
     loss: Loss = "standard",
+    decodes: int = DECODES,
     report: Report | None = None,
     cancelled: Callable[[], bool] | None = None,
     resume: bool = True,
@@ -202,6 +208,8 @@ def fit_adapter(
         Of :data:`MIXTURES`.
     loss : {"standard", "as-printed"}
         See :func:`mask_loss`.
+    decodes : int
+        Of an image in one step, each with other prompts.
     report, cancelled, resume, validation_images
         As in :func:`napari_uncertsam.training.frozen.fit_head`.
 
@@ -221,12 +229,14 @@ def fit_adapter(
     if engine.adapter is not None:
         raise InputError(f"{engine.name} has an adapter already; fit one for the model without it.")
     adapted, mpa = Adapted(engine), MpaAdapter.of_model(engine.model, adapter, settings.seed)
-    stamp = {"head": KIND, "prompts": prompts, "loss": loss} | {k: str(v) for k, v in asdict(adapter).items()}
+    stamp = {"head": KIND, "prompts": prompts, "loss": loss, "decodes": str(decodes)} | {
+        k: str(v) for k, v in asdict(adapter).items()
+    }
     with attach(engine.model, mpa):
         trained = fit_head(
             mpa,
             adapted,
-            adapter_losses(adapted, MIXTURES[prompts], loss),
+            adapter_losses(adapted, MIXTURES[prompts], loss, decodes),
             data,
             settings,
             out,

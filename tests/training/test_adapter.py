@@ -121,6 +121,18 @@ def test_the_losses_by_hand() -> None:
     assert mask_loss(logits, truth, "as-printed").item() == pytest.approx(printed, rel=1e-5)
 
 
+def test_the_loss_of_a_scene_is_the_mean_over_its_decodes(engine: Sam2Engine) -> None:
+    adapted, scene = Adapted(engine), OneScene().draw(torch.Generator(), 64)
+    features = adapted.embed(scene.image)
+    with torch.no_grad():
+        [three] = adapter_losses(adapted, MIXTURES["mixture"])(features, scene.masks, torch.Generator().manual_seed(1))
+        generator = torch.Generator().manual_seed(1)
+        single = adapter_losses(adapted, MIXTURES["mixture"], decodes=1)
+        each = [next(single(features, scene.masks, generator)).item() for _ in range(3)]
+    assert len(set(each)) == 3
+    assert three.item() == pytest.approx(sum(each) / 3, rel=1e-5)
+
+
 def test_gradients_reach_the_adapters_and_the_prompt_encoder_only(engine: Sam2Engine) -> None:
     adapted, mpa = Adapted(engine), MpaAdapter.of_model(engine.model, AdapterSettings(init="paper"))
     scene = OneScene().draw(torch.Generator(), 64)
@@ -164,7 +176,7 @@ def test_an_interrupted_fit_gives_the_same_part(
     calls, loss = iter(range(100)), training.mask_loss
 
     def interrupted(*arguments: torch.Tensor) -> torch.Tensor:
-        if next(calls) == 3:  # in the third step, after a validation
+        if next(calls) == 10:  # in the third step, after a validation
             raise KeyboardInterrupt
         return loss(*arguments)
 
