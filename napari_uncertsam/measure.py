@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_uncertsam.estimators.base import Belief
+from napari_uncertsam.estimators.field import MaskField
 from napari_uncertsam.estimators.measures import UNCERTAINTY_MEASURES, Measure, uncertainty_of
 from napari_uncertsam.prediction import Maps, Settings
 from napari_uncertsam.prompts import Box, Prompts, Suggestion
+from napari_uncertsam.suggestions.information import Ranking, box_gain, suggest_informative
+from napari_uncertsam.suggestions.quality import Quality, drawn_dice, quality_of
 from napari_uncertsam.suggestions.ugpa import box_means, suggest_points, uncertain_box
 from napari_uncertsam.uncertainty import sigmoid
 from napari_uncertsam.view import View
@@ -59,9 +64,18 @@ def region_of_interest(maps: Maps, prompts: Prompts) -> tuple[slice, slice]:
 
 
 def suggestions_on_slice(
-    belief: Belief, view: View, prompts: Prompts, settings: Settings, shape: tuple[int, int]
+    belief: Belief,
+    view: View,
+    prompts: Prompts,
+    settings: Settings,
+    shape: tuple[int, int],
+    field: MaskField | None = None,
 ) -> tuple[Suggestion, ...]:
-    """UGPA's top-K points and its box, in slice coordinates; no two points on the same pixel. For K = 0, neither."""
+    """At most K points and a box, in slice coordinates, most useful first; no two points on the same pixel.
+
+    Points are those that teach most about `field`, or without it the most uncertain ones; the box is UGPA's. For K = 0
+    there is neither.
+    """
     wanted = settings.n_suggestions
     if wanted == 0:
         return ()
@@ -69,20 +83,43 @@ def suggestions_on_slice(
     entropy, probability = np.where(inside, belief.entropy(), 0), belief.probability()
     known = [view.slice_to_grid(p.y, p.x, grid) for p in prompts.points]
     # Where cells are smaller than pixels, some of those found share a pixel.
-    found = suggest_points(
-        entropy, probability, wanted * (4 if view.height < grid[0] else 1), radius=SPREAD, known=known
-    )
+    many = wanted * (4 if view.height < grid[0] else 1)
+    cell = (view.height / grid[0]) * (view.width / grid[1])
+    if settings.suggest == "entropy" or field is None:
+        found = [(*point, math.nan) for point in suggest_points(entropy, probability, many, radius=SPREAD, known=known)]
+    else:
+        ranking: Ranking = "area" if settings.suggest == "information" else "mutual-information"
+        told = suggest_informative(field, many, allowed=inside, known=known, ranking=ranking)
+        found = [(p.y, p.x, float(entropy[p.y, p.x]), p.probability, p.gain * cell) for p in told]
     points: dict[tuple[int, int], Suggestion] = {}
-    for y, x, score, chance in found:
+    for y, x, score, chance, gain in found:
         sy, sx = view.point_to_slice(y, x, grid)
-        points.setdefault((round(sy), round(sx)), Suggestion("point", sy, sx, score, chance))
+        points.setdefault((round(sy), round(sx)), Suggestion("point", sy, sx, score, chance, gain=gain))
     out = list(points.values())[:wanted]
     box = suggested_box(belief, entropy, inside, view, prompts, settings)
     if box is not None:
         score, chance = box_means(entropy, probability, box)
         on_slice = view.box_to_slice(box, grid).clip(*shape)
-        out.append(Suggestion("box", *on_slice.centre, score, chance, on_slice))
+        gain = math.nan
+        if field is not None and prompts.box is not None:
+            rng = np.random.default_rng([settings.seed, 2])
+            gain = cell * box_gain(field, view.box_to_grid(prompts.box, grid), box, rng)
+        out.append(Suggestion("box", *on_slice.centre, score, chance, on_slice, gain))
     return tuple(out)
+
+
+def uncertain_area(maps: Maps) -> float:
+    """How many pixels the mask is expected to have wrong, ``sum min(P, 1 - P)``."""
+    probability = maps.local_probability
+    return float(np.minimum(probability, 1 - probability).sum(dtype=np.float64))
+
+
+def expected_quality(field: MaskField, view: View, shape: tuple[int, int], seed: int) -> Quality | None:
+    """Expected Dice of the mask, counted on the slice; None where there is no mask."""
+    inside = cells_on_slice(field.shape, view, shape)
+    if not ((field.mean > 0) & inside).any():
+        return None
+    return quality_of(drawn_dice(field, np.random.default_rng([seed, 3]), inside))
 
 
 def cells_on_slice(grid: tuple[int, int], view: View, shape: tuple[int, int]) -> NDArray[np.bool_]:

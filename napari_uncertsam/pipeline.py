@@ -7,26 +7,39 @@ on layers or of undo: that is :mod:`napari_uncertsam.session`'s.
 from __future__ import annotations
 
 import hashlib
-import platform
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from napari_uncertsam.answering import answered_belief, cells_of, corrected, make_field
 from napari_uncertsam.checkpoints import part_record
-from napari_uncertsam.engine import Decoded, Embedding, Engine, WatchedEngine, memory_errors
-from napari_uncertsam.errors import Cancelled, InputError
+from napari_uncertsam.engine import (
+    CACHE_BYTES,
+    Decoded,
+    Embedding,
+    EmbeddingCache,
+    Engine,
+    WatchedEngine,
+    memory_errors,
+)
+from napari_uncertsam.errors import InputError
 from napari_uncertsam.estimators.base import Belief, Estimator
+from napari_uncertsam.estimators.field import MaskField
 from napari_uncertsam.estimators.measures import Measure
 from napari_uncertsam.estimators.tta.copies import LooksAtCopies
-from napari_uncertsam.measure import areas, maps_on_slice, region_of_interest, suggestions_on_slice
+from napari_uncertsam.measure import (
+    areas,
+    expected_quality,
+    maps_on_slice,
+    region_of_interest,
+    suggestions_on_slice,
+    uncertain_area,
+)
+from napari_uncertsam.pipeline_run import CancelledCallback, ProgressCallback, Run, record_of
 from napari_uncertsam.prediction import Maps, Prediction, RefinedPrediction, Request, Settings
 from napari_uncertsam.prompts import Box, Prompts
 from napari_uncertsam.refinement.methods import make_method
@@ -35,77 +48,7 @@ from napari_uncertsam.view import LARGEST_SIDE, View
 from napari_uncertsam.volume import Volume
 from napari_uncertsam.zoom import CUT_OFF, coarse_views, enclosing, object_box, touches_border
 
-__all__ = ["Maps", "Pipeline", "Prediction", "RefinedPrediction", "Request", "Settings"]
-
-#: Memory that cached embeddings may take: about 60 slices of SAM 2.1, 1,000 of the bundled model.
-CACHE_BYTES = 1 << 30
-
-CancelledCallback = Callable[[], bool]
-ProgressCallback = Callable[[str, float], None]
-
-
-class EmbeddingCache:
-    """Embeddings by content, least recently used dropped first; with them go those of changed copies of the image."""
-
-    def __init__(self, limit_bytes: int = CACHE_BYTES) -> None:
-        self.limit_bytes = limit_bytes
-        self._entries: OrderedDict[str, Embedding] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def get(self, key: str) -> Embedding | None:
-        """The embedding, now the most recently used, or None."""
-        if key in self._entries:
-            self._entries.move_to_end(key)
-        return self._entries.get(key)
-
-    def put(self, key: str, embedding: Embedding) -> None:
-        """Keep an embedding; the newest is kept even if it alone is over the limit."""
-        self._entries[key] = embedding
-        self.trim()
-
-    def trim(self) -> None:
-        """Drop what was used longest ago until the rest is within the limit: entries grow as methods look at copies."""
-        while len(self._entries) > 1 and sum(e.nbytes for e in self._entries.values()) > self.limit_bytes:
-            self._entries.popitem(last=False)
-
-
-@dataclass
-class _Run:
-    """One prediction under way: the slice, how to stop, and where the time went."""
-
-    volume: Volume
-    request: Request
-    cancelled: CancelledCallback
-    progress: ProgressCallback
-    seconds: dict[str, float] = field(default_factory=lambda: {"embed": 0.0, "decode": 0.0, "measure": 0.0})
-    share: float = 0.0
-
-    @cached_property
-    def raw(self) -> NDArray[Any]:
-        """The slice with its own intensities."""
-        return self.volume.slice(self.request.plane, self.request.slice_index)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Height and width of the slice."""
-        height, width = self.raw.shape[:2]
-        return height, width
-
-    def stop_if_cancelled(self) -> None:
-        """Raise `Cancelled` when a newer request waits or the user pressed Cancel."""
-        if self.cancelled():
-            raise Cancelled("The prediction was cancelled.")
-
-    def tell(self, stage: str, share: float) -> None:
-        """Report progress; the share never falls, also where a stage comes again in a larger view."""
-        self.share = max(self.share, share)
-        self.progress(stage, self.share)
-
-    def timed(self, stage: str, start: float) -> None:
-        """Add the time since `start` to a stage."""
-        self.seconds[stage] += time.perf_counter() - start
+__all__ = ["EmbeddingCache", "Maps", "Pipeline", "Prediction", "RefinedPrediction", "Request", "Settings"]
 
 
 class Pipeline:
@@ -163,7 +106,7 @@ class Pipeline:
         EngineError
             If memory runs out.
         """
-        run = _Run(volume, request, cancelled or (lambda: False), progress or (lambda _stage, _fraction: None))
+        run = Run(volume, request, cancelled or (lambda: False), progress or (lambda _stage, _fraction: None))
         start = time.perf_counter()
         if request.prompts.is_empty:
             raise InputError("There is nothing to segment from: draw a box or click a point inside the object.")
@@ -173,8 +116,54 @@ class Pipeline:
         if request.view is not None and not request.view.meets(*run.shape):
             raise InputError(f"{request.view} shows nothing of the {run.shape[0]} x {run.shape[1]} image.")
         run.tell("looking at the image", 0.1)
-        view, belief = self._believe(run, prompts)
-        return self._prediction(run, view, prompts, belief, start)
+        view, belief, used = self._believe(run, prompts)
+        field = self._field(run, view, used, belief, prompts)
+        return self._prediction(run, view, prompts, belief, start, field)
+
+    def foresee(self, volume: Volume, prediction: Prediction, request: Request) -> Prediction | None:
+        """What a request will bring, at once and without the model: answers in closed form, each a rank-1 update.
+
+        Parameters
+        ----------
+        volume : Volume
+        prediction : Prediction
+            The one before.
+        request : Request
+            Of the same object, with more points.
+
+        Returns
+        -------
+        Prediction or None
+            A provisional one. None where the request asks for anything but more points in the view, or the settings
+            leave clicks to the model.
+        """
+        before, field = prediction.request, prediction.field
+        known, points = before.prompts.points, request.prompts.points
+        if field is None or not request.settings.conditioning or len(points) <= len(known):
+            return None
+        if replace(request, prompts=before.prompts) != before or points[: len(known)] != known:
+            return None
+        if replace(request.prompts, points=known) != before.prompts:
+            return None
+        new = cells_of(points[len(known) :], prediction.view, field.shape)
+        if len(new) < len(points) - len(known):
+            return None
+        run = Run(volume, request, lambda: False, lambda _stage, _fraction: None)
+        prompts, start = request.prompts.clipped(*run.shape), time.perf_counter()
+        after = self._prediction(run, prediction.view, prompts, prediction.belief, start, field.answered(new))
+        return replace(after, provisional=True)
+
+    def _field(self, run: Run, view: View, used: Prompts, belief: Belief, prompts: Prompts) -> MaskField | None:
+        """The field of a belief after the clicks; None where nothing would be asked of it."""
+        settings = run.request.settings
+        clicks = prompts.points if settings.conditioning else ()
+        if not clicks and (settings.n_suggestions == 0 or settings.suggest == "entropy"):
+            return None
+        embedding = self._embed(run, view)
+        start = time.perf_counter()
+        field = make_field(self.engine, embedding, view, used, belief, clicks=clicks)
+        run.timed("decode", start)
+        return field
 
     def remeasure(self, volume: Volume, prediction: Prediction, measure: Measure | None) -> Prediction:
         """A prediction with another measure of the same belief, as :meth:`predict` would give it; no model is asked.
@@ -183,10 +172,12 @@ class Pipeline:
         """
         request = prediction.request
         request = replace(request, settings=replace(request.settings, measure=measure))
-        run = _Run(volume, request, lambda: False, lambda _stage, _fraction: None)
+        run = Run(volume, request, lambda: False, lambda _stage, _fraction: None)
         prompts = request.prompts.clipped(*run.shape)
-        shown = self._prediction(run, prediction.view, prompts, prediction.belief, time.perf_counter())
-        return replace(shown, seconds=prediction.seconds)
+        shown = self._prediction(
+            run, prediction.view, prompts, prediction.belief, time.perf_counter(), prediction.field
+        )
+        return replace(shown, seconds=prediction.seconds, provisional=prediction.provisional)
 
     def refine(
         self,
@@ -202,7 +193,7 @@ class Pipeline:
         part outside the image is left out.
         """
         request = prediction.request
-        run = _Run(volume, request, cancelled or (lambda: False), progress or (lambda _stage, _fraction: None))
+        run = Run(volume, request, cancelled or (lambda: False), progress or (lambda _stage, _fraction: None))
         start, settings, view = time.perf_counter(), request.settings, prediction.view
         given = request.prompts.clipped(*run.shape)
         embedding = self._embed(run, view)
@@ -223,10 +214,11 @@ class Pipeline:
             return RefinedPrediction(prediction, prediction, refinement.rounds)
         prompts = self._adopted(run, view, given, refinement.prompts)
         run.request = replace(request, prompts=prompts, view=view if settings.zoom else request.view)
-        after = self._prediction(run, view, prompts, refinement.belief, start)
+        field = self._field(run, view, prompts, refinement.belief, given)
+        after = self._prediction(run, view, prompts, refinement.belief, start, field)
         return RefinedPrediction(prediction, after, refinement.rounds)
 
-    def _adopted(self, run: _Run, view: View, given: Prompts, refined: Prompts) -> Prompts:
+    def _adopted(self, run: Run, view: View, given: Prompts, refined: Prompts) -> Prompts:
         """Prompts of a refinement on the slice: the user's points to the last digit, and what was added to them."""
         on_slice = view.prompts_to_slice(refined, self.engine.resolution)
         added = tuple(p for p in on_slice.points[len(given.points) :] if p.is_in(*run.shape))
@@ -234,7 +226,7 @@ class Pipeline:
         box = box.clip(*run.shape) if box is not None and box.meets(*run.shape) else given.box
         return replace(on_slice, points=(*given.points, *added), box=box)
 
-    def _embed(self, run: _Run, view: View) -> Embedding:
+    def _embed(self, run: Run, view: View) -> Embedding:
         """Embedding of a view, from the cache when the same pixels were seen before.
 
         A huge view is thinned out to what the model can tell apart; prompts stay in the view's own pixels.
@@ -256,7 +248,7 @@ class Pipeline:
         run.stop_if_cancelled()
         return embedding
 
-    def _estimate(self, run: _Run, view: View, prompts: Prompts) -> Belief:
+    def _estimate(self, run: Run, view: View, prompts: Prompts) -> Belief:
         embedding = self._embed(run, view)
         rng = np.random.default_rng([run.request.settings.seed, 0])
         local = view.prompts_to_view(prompts, self.engine.resolution)
@@ -264,7 +256,7 @@ class Pipeline:
             return self.method(run.request.settings.method).estimate(engine, embedding, local, rng)
 
     @contextmanager
-    def _watched(self, run: _Run) -> Iterator[Engine]:
+    def _watched(self, run: Run) -> Iterator[Engine]:
         """The engine as a method gets it; what the method takes beyond embedding counts as decoding.
 
         A method may embed changed copies of the image, which is slow: each is told and timed, and a place to stop.
@@ -291,12 +283,17 @@ class Pipeline:
         run.timed("decode", start + run.seconds["embed"] - before)
         run.stop_if_cancelled()
 
-    def _believe(self, run: _Run, prompts: Prompts) -> tuple[View, Belief]:
-        """Choose the view (zoom in two steps for clicks), predict, and grow the view while the object is cut off."""
+    def _believe(self, run: Run, prompts: Prompts) -> tuple[View, Belief, Prompts]:
+        """Choose the view (zoom in two steps for clicks), predict, and grow the view while the object is cut off.
+
+        Returns what the model was prompted with too: with the box that clicks led to.
+        """
         height, width = run.shape
+        if run.request.settings.conditioning:
+            prompts = corrected(prompts)
         if run.request.view is not None or not run.request.settings.zoom:
             view = run.request.view or View.whole(height, width)
-            return view, self._estimate(run, view, prompts)
+            return view, self._estimate(run, view, prompts), prompts
         box = prompts.box
         if box is None:
             coarse = self._coarse_box(run, prompts)
@@ -311,9 +308,9 @@ class Pipeline:
             run.tell("zooming out", 0.6)
             view = grown
             belief = self._estimate(run, view, prompts)
-        return view, belief
+        return view, belief, prompts
 
-    def _coarse_box(self, run: _Run, prompts: Prompts) -> Box | None:
+    def _coarse_box(self, run: Run, prompts: Prompts) -> Box | None:
         """Box of a first mask from clicks; None if there is no mask.
 
         Every coarse view proposes a box. Of several, the one is taken whose zoomed view the model trusts most: its
@@ -334,33 +331,50 @@ class Pipeline:
             scores.append(float(zoomed.iou[0]) - CUT_OFF * cut)
         return proposals[int(np.argmax(scores))][0]
 
-    def _decode(self, run: _Run, view: View, prompts: Prompts) -> Decoded:
+    def _decode(self, run: Run, view: View, prompts: Prompts) -> Decoded:
         embedding, start = self._embed(run, view), time.perf_counter()
         decoded = self.engine.decode(embedding, [view.prompts_to_view(prompts, self.engine.resolution)])
         run.timed("decode", start)
         return decoded
 
     @staticmethod
-    def _surroundings(run: _Run, prompts: Prompts) -> Box:
+    def _surroundings(run: Run, prompts: Prompts) -> Box:
         """An eighth of the slice about the first positive click, where no mask was found."""
         height, width = run.shape
         positive = next((p for p in prompts.points if p.positive), prompts.points[0])
         side = max(16, max(height, width) // 8)
         return View.centred(round(positive.y), round(positive.x), side, height, width).box.clip(height, width)
 
-    def _prediction(self, run: _Run, view: View, prompts: Prompts, belief: Belief, start: float) -> Prediction:
-        """Measure a belief: maps on the slice, area with its interval, suggestions."""
-        measure = time.perf_counter()
+    def _prediction(
+        self, run: Run, view: View, prompts: Prompts, belief: Belief, start: float, field: MaskField | None = None
+    ) -> Prediction:
+        """Measure a belief: maps on the slice, area with its interval, suggestions, expected Dice."""
+        measure, settings = time.perf_counter(), run.request.settings
         run.tell("measuring", 0.9)
+        if field is not None:
+            belief = answered_belief(belief, field)
         with memory_errors(f"map the {view.height} x {view.width} pixels around the object"):
-            maps = maps_on_slice(belief, view, run.shape, self.measure_of(run.request.settings))
+            maps = maps_on_slice(belief, view, run.shape, self.measure_of(settings))
         area, interval = areas(belief, view, maps)
-        suggestions = suggestions_on_slice(belief, view, prompts, run.request.settings, run.shape)
+        suggestions = suggestions_on_slice(belief, view, prompts, settings, run.shape, field)
         mean = float(maps.local_uncertainty[region_of_interest(maps, prompts)].mean(dtype=np.float64))
+        quality = None if field is None else expected_quality(field, view, run.shape, settings.seed)
         run.timed("measure", measure)
         seconds = {**run.seconds, "total": time.perf_counter() - start}
         return Prediction(
-            run.request, belief, view, maps, suggestions, mean, area, interval, seconds, self.record(run.request)
+            run.request,
+            belief,
+            view,
+            maps,
+            suggestions,
+            mean,
+            area,
+            interval,
+            seconds,
+            self.record(run.request),
+            uncertain_area(maps),
+            quality,
+            field,
         )
 
     def record(self, request: Request) -> dict[str, Any]:
@@ -374,21 +388,4 @@ class Pipeline:
 
     def record_of_model(self) -> dict[str, Any]:
         """What is the same for every result of this pipeline: model, hash, device, versions."""
-        versions = {name: _version(name) for name in ("napari-uncertsam", "torch", "sam2", "numpy")}
-        adapter = getattr(self.engine, "adapter", None)  # which only a model that can have one knows of
-        return {
-            "model": self.engine.name,
-            "checkpoint_sha256": self.engine.sha256,
-            **({"adapter": dict(adapter)} if adapter else {}),
-            "device": self.engine.device_label,
-            "versions": {**versions, "python": platform.python_version()},
-        }
-
-
-@cache
-def _version(name: str) -> str:
-    # Looked up in the file system, which takes a millisecond.
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
+        return record_of(self.engine)

@@ -5,38 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_uncertsam.errors import InputError
 from napari_uncertsam.estimators.base import Belief
+from napari_uncertsam.estimators.field import MaskField
 from napari_uncertsam.estimators.measures import Measure
 from napari_uncertsam.prompts import Prompts, Suggestion
 from napari_uncertsam.refinement.rounds import RECOMMENDED, Round, UgpaSettings
+from napari_uncertsam.suggestions.quality import Quality
 from napari_uncertsam.view import View
 from napari_uncertsam.volume import Window
 
+#: How places to ask about are found.
+Suggest = Literal["information", "mutual-information", "entropy"]
 #: An answer that is expected to correct less than this share of the object's area is not worth a click.
 WORTH_ASKING = 0.005
-
-
-@dataclass(frozen=True, slots=True)
-class Quality:
-    """Dice of the present mask with the true one, as far as it is known.
-
-    Parameters
-    ----------
-    dice : float
-        Its expectation, in [0, 1].
-    low, high : float
-        Ends of the 90 % interval.
-    """
-
-    dice: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -61,6 +48,12 @@ class Settings:
         How suggestions are drawn and the automatic round refines.
     rounds : int
         Automatic rounds per "Refine by uncertainty".
+    suggest : {"information", "mutual-information", "entropy"}
+        Points by how much an answer is expected to correct, by what it says of the model's last layer (BALD), or the
+        most uncertain ones (UGPA).
+    conditioning : bool
+        Clicks condition the field of the belief, so that the mask honours them, see :mod:`napari_uncertsam.answering`.
+        Without, the model alone decides what to make of them, as in the papers.
 
     Raises
     ------
@@ -76,11 +69,15 @@ class Settings:
     seed: int = 0
     ugpa: UgpaSettings = RECOMMENDED
     rounds: int = 1
+    suggest: Suggest = "information"
+    conditioning: bool = True
 
     def __post_init__(self) -> None:
         for name in ("n_suggestions", "seed", "rounds"):
             if getattr(self, name) < 0:
                 raise InputError(f"The setting {name} = {getattr(self, name)} is negative; give 0 or more.")
+        if self.suggest not in get_args(Suggest):
+            raise InputError(f"There is no way {self.suggest!r} to suggest; choose {', '.join(get_args(Suggest))}.")
 
 
 @dataclass(frozen=True)
@@ -186,6 +183,8 @@ class Prediction:
         The uncertain area: how many pixels the mask is expected to have wrong, ``sum min(P, 1 - P)`` over the view.
     quality : Quality, optional
         Expected Dice of the mask with its 90 % interval; None where the belief cannot tell.
+    field : MaskField, optional
+        Of which suggestions and quality were made, and which the next answer conditions.
     provisional : bool
         Made at once from the prediction before by the closed form, while the model decodes.
     """
@@ -202,6 +201,7 @@ class Prediction:
     record: Mapping[str, Any]
     uncertain_px: float = 0.0
     quality: Quality | None = None
+    field: MaskField | None = None
     provisional: bool = False
 
     @property
