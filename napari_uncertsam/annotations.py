@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -66,13 +67,26 @@ class Patch:
 
     def under(self, newer: Patch) -> Patch | None:
         """Both in one; `newer` counts where it is not zero."""
-        (rows, columns), (more_rows, more_columns) = self.where, newer.where
-        top, left = min(rows.start, more_rows.start), min(columns.start, more_columns.start)
-        bottom, right = max(rows.stop, more_rows.stop), max(columns.stop, more_columns.stop)
-        both = Patch(top, left, np.zeros((bottom - top, right - left), self.values.dtype))
-        both.part(self)[...] = self.values
+        both = self.padded(newer)
+        both = Patch(both.top, both.left, both.values.copy()) if both is self else both
         np.copyto(both.part(newer), newer.values, where=newer.values != 0)
         return both.trimmed()
+
+    def without(self, hidden: Patch) -> Patch | None:
+        """The patch with 0 where another one is not zero."""
+        values = np.where(hidden.padded(self).part(self) != 0, self.values.dtype.type(0), self.values)
+        return Patch(self.top, self.left, values).trimmed()
+
+    def padded(self, other: Patch) -> Patch:
+        """The same values on the smallest rectangle that holds both; itself where it does already."""
+        (rows, columns), (more_rows, more_columns) = self.where, other.where
+        top, left = min(rows.start, more_rows.start), min(columns.start, more_columns.start)
+        bottom, right = max(rows.stop, more_rows.stop), max(columns.stop, more_columns.stop)
+        if (bottom - top, right - left) == self.values.shape:
+            return self
+        both = Patch(top, left, np.zeros((bottom - top, right - left), self.values.dtype))
+        both.part(self)[...] = self.values
+        return both
 
     def part(self, other: Patch) -> NDArray[Any]:
         """A writable view of the values under another patch, which has to lie inside this one."""
@@ -93,7 +107,7 @@ class Entry:
     prediction : Prediction, optional
         The newest delivered; may be of earlier prompts while a newer one is under way.
     dismissed : tuple of Suggestion
-        What the user does not want to be asked again.
+        What the user does not know, or does not want: never to be asked again about this object on this slice.
     painted : Patch, optional
         Pixels painted (1) or erased (-1) by hand; they win over predictions.
     remembered : Patch, optional
@@ -110,7 +124,8 @@ class Entry:
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing worth keeping."""
-        return self.prompts == Prompts() and all(v is None for v in (self.prediction, self.painted, self.remembered))
+        nothing = all(v is None for v in (self.prediction, self.painted, self.remembered))
+        return nothing and self.prompts == Prompts() and not self.dismissed
 
     @property
     def predicted(self) -> Patch | None:
@@ -163,7 +178,7 @@ class Entry:
     def with_prompts(self, prompts: Prompts) -> Entry:
         """The entry with other prompts: empty without any, without a mask when there is nothing to segment from."""
         if prompts == Prompts():
-            return Entry()
+            return self.cleared()
         view = self.view
         if view is not None:
             seen = view.box
@@ -171,6 +186,15 @@ class Entry:
             view = view if prompts.box == self.prompts.box and all(inside) else None
         kept = replace(self, prompts=prompts, view=view)
         return replace(kept, prediction=None, remembered=None) if prompts.is_empty else kept
+
+    def answers(self, request: Request) -> bool:
+        """Whether the model's prediction for a request is there."""
+        prediction = self.prediction
+        return prediction is not None and not prediction.provisional and prediction.request == request
+
+    def cleared(self) -> Entry:
+        """Nothing but what is not to be asked again: what somebody does not know they do not know next time either."""
+        return Entry(dismissed=self.dismissed)
 
     def with_prediction(self, prediction: Prediction) -> Entry:
         """The entry with a newer prediction."""
@@ -184,6 +208,72 @@ class Entry:
         """The entry with its mask in place of the prediction, which takes a fraction of the memory."""
         mask = None if self.predicted is None else self.predicted.trimmed()
         return replace(self, prediction=None, remembered=mask)
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """What an answer did to the mask of one object on one slice.
+
+    Parameters
+    ----------
+    before, after : Entry
+        Each with its prediction; `after` may be provisional.
+    """
+
+    before: Entry
+    after: Entry
+
+    @classmethod
+    def between(cls, before: Entry, after: Entry) -> Change | None:
+        """What a step of the history changed.
+
+        None unless it was an answer (a point more, or a suggested box taken), that is predicted by now, with the same
+        settings as what was there before.
+        """
+        old, new = before.prediction, after.prediction
+        if old is None or new is None or old is new or new.request.prompts != after.prompts:
+            return None
+        asked, told = before.prompts, after.prompts
+        pointed = told.box == asked.box and len(told.points) == len(asked.points) + 1
+        boxed = told.box != asked.box and told.box in {s.box for s in old.suggestions}
+        if not (pointed or boxed) or told.points[: len(asked.points)] != asked.points:
+            return None
+        same = replace(old.request, prompts=told, view=new.request.view) == new.request
+        return cls(before, after) if same else None
+
+    @property
+    def uncertain_px(self) -> tuple[float, float]:
+        """The uncertain area before and after, in pixels."""
+        old, new = self.before.prediction, self.after.prediction
+        return (0.0 if old is None else old.uncertain_px, 0.0 if new is None else new.uncertain_px)
+
+    @property
+    def is_provisional(self) -> bool:
+        """Whether the model has not been asked yet."""
+        return self.after.prediction is not None and self.after.prediction.provisional
+
+    @cached_property
+    def pixels(self) -> Patch | None:
+        """Pixels that came to the mask (1) or left it (-1), int8; None where it stayed as it was.
+
+        What was done by hand stays as it is and does not count.
+        """
+        old, new = self.before.predicted, self.after.predicted
+        if old is None or new is None:
+            return None
+        left, came = old.padded(new), new.padded(old)
+        differs = Patch(left.top, left.left, left.values != came.values).trimmed()
+        if differs is None:
+            return None
+        changed = Patch(differs.top, differs.left, came.part(differs).astype(np.int8) - left.part(differs))
+        return changed if self.after.painted is None else changed.without(self.after.painted)
+
+    @cached_property
+    def counts(self) -> tuple[int, int]:
+        """How many pixels came to the mask, and how many left it."""
+        if self.pixels is None:
+            return 0, 0
+        return int((self.pixels.values > 0).sum()), int((self.pixels.values < 0).sum())
 
 
 @dataclass(frozen=True, eq=False)

@@ -53,6 +53,11 @@ class History:
         """Whether a state was undone, and nothing was done since."""
         return bool(self._undone)
 
+    @property
+    def before(self) -> State | None:
+        """The state one step back."""
+        return self._done[-1].state if self._done else None
+
     def step(self, state: State) -> None:
         """Go on to a new state."""
         self._undone.clear()

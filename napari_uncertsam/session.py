@@ -142,9 +142,13 @@ class Session(Workspace):
         self.set_prompts(replace(self.prompts, points=points[:index] + points[index + 1 :]))
 
     def clear_prompts(self) -> None:
-        """Remove the current object's prompts, mask and hand-painted pixels from this slice."""
-        if not self.entry.is_empty:
-            self._change({self.key: Entry()})
+        """Remove the current object's prompts, mask and hand-painted pixels from this slice.
+
+        What was not to be asked again still is not.
+        """
+        cleared = self.entry.cleared()
+        if not replace(self.entry, dismissed=()).is_empty:
+            self._change({self.key: cleared})
 
     def delete_object(self, object_id: int) -> None:
         """Remove an object from all slices; deleting one that does not exist does nothing."""
@@ -162,7 +166,7 @@ class Session(Workspace):
             self.dismiss(suggestion)
 
     def dismiss(self, suggestion: Suggestion) -> None:
-        """Do not ask this again."""
+        """Answer "don't know": do not ask this again about the current object on this slice, whatever is predicted."""
         if suggestion not in self.entry.dismissed:
             self._change({self.key: replace(self.entry, dismissed=(*self.entry.dismissed, suggestion))})
 
@@ -208,13 +212,18 @@ class Session(Workspace):
     # --- predictions ---------------------------------------------------------------------------------------------
 
     def deliver(self, prediction: Prediction) -> bool:
-        """Take a prediction; False (and nothing happens) when its request is no longer current."""
+        """Take a prediction; False (and nothing happens) when its request is no longer current.
+
+        A provisional one is shown and still leaves the session waiting for the model's; it never replaces that.
+        """
         key, before = Key.of(prediction.request), self._state
-        if self._request(key) != prediction.request:
+        entry = before.entry(key)
+        if self._request(key) != prediction.request or (prediction.provisional and entry.answers(prediction.request)):
             return False
-        self._history.amend(before.with_entries({key: before.entry(key).with_prediction(prediction)}))
+        self._history.amend(before.with_entries({key: entry.with_prediction(prediction)}))
         self._show(before)
-        self._tell_overlap(key)
+        if not prediction.provisional:
+            self._tell_overlap(key)
         return True
 
     def refine_request(self) -> Prediction:

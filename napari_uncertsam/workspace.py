@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_uncertsam.annotations import Entry, Key, State
+from napari_uncertsam.annotations import Change, Entry, Key, State
 from napari_uncertsam.errors import InputError
 from napari_uncertsam.history import History
 from napari_uncertsam.labelmap import LabelMap
@@ -92,8 +92,15 @@ class Workspace:
 
     @property
     def is_current(self) -> bool:
-        """Whether the prediction answers the present prompts and settings."""
-        return self.prediction is not None and self.prediction.request == self.request
+        """Whether the prediction answers the present prompts and settings, and the model made it."""
+        request = self.request
+        return request is not None and self.entry.answers(request)
+
+    @property
+    def last_change(self) -> Change | None:
+        """What the last step changed, if it was an answer for the current object on the current slice."""
+        before = self._history.before
+        return None if before is None else Change.between(before.entry(self.key), self.entry)
 
     @property
     def suggestions(self) -> tuple[Suggestion, ...]:
