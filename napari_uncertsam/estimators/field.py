@@ -36,7 +36,7 @@ NOISE = 8 / math.pi
 #: How often an answer is wrong, as far as the field knows: one in fifty. A slip does not weigh more than the image.
 LAPSE = 0.02
 #: Correlation length of the noise relative to the square root of the object's box.
-LENGTH = 0.15
+LENGTH = 0.17
 #: No cell is known better than this share of the noise.
 _FLOOR = 1e-3
 
@@ -336,7 +336,7 @@ def truncation(
     return sign * ratio / deviation, np.maximum(ratio * (ratio + z), 0.0) / v, np.exp(log_chance)
 
 
-def field_of(belief: Belief, length: float, hypotheses: NDArray[np.float32] | None = None) -> MaskField:
+def field_of(belief: Belief, length: float, hypotheses: NDArray[np.floating] | None = None) -> MaskField:
     """The field of a belief: its probabilities, and what of its kind is known about pixels that are wrong together.
 
     Parameters
@@ -347,8 +347,8 @@ def field_of(belief: Belief, length: float, hypotheses: NDArray[np.float32] | No
     length : float
         Correlation length of the noise in cells.
     hypotheses : (n, h, w) float32, optional
-        Logits that the model gives under other assumptions, such as a box that is drawn beside the object: their
-        deviations from `belief` are directions in which the whole mask may be wrong.
+        By how much the logits change under other assumptions, such as a box that was drawn beside the object: directions
+        in which the whole mask may be wrong, one standard deviation each.
     """
     mean: NDArray[np.floating]
     if isinstance(belief, GaussianBelief):
@@ -362,10 +362,9 @@ def field_of(belief: Belief, length: float, hypotheses: NDArray[np.float32] | No
         covariance = np.eye(len(features))
     if hypotheses is None or not len(hypotheses):
         return MaskField.prior(mean, features, covariance, length)
-    away = (hypotheses - belief.logits()) / np.float32(math.sqrt(len(hypotheses)))
-    grown = np.eye(len(features) + len(away))
+    grown = np.eye(len(features) + len(hypotheses))
     grown[: len(features), : len(features)] = covariance
-    return MaskField.prior(mean, np.concatenate([features, away]), grown, length)
+    return MaskField.prior(mean, np.concatenate([features, hypotheses]), grown, length)
 
 
 def _quadratic(u: NDArray[np.float32], matrix: NDArray[np.float64]) -> Map:
