@@ -347,8 +347,8 @@ def field_of(belief: Belief, length: float, hypotheses: NDArray[np.floating] | N
     length : float
         Correlation length of the noise in cells.
     hypotheses : (n, h, w) float32, optional
-        By how much the logits change under other assumptions, such as a box that was drawn beside the object: directions
-        in which the whole mask may be wrong, one standard deviation each.
+        By how much the logits change under other assumptions, such as a box that was drawn beside the object:
+        directions in which the whole mask may be wrong, one standard deviation each.
     """
     mean: NDArray[np.floating]
     if isinstance(belief, GaussianBelief):
