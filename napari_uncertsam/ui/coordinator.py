@@ -18,6 +18,7 @@ from napari_uncertsam.errors import UncertSamError
 from napari_uncertsam.session import Session
 from napari_uncertsam.ui.autosave import Autosave
 from napari_uncertsam.ui.choices import Choices
+from napari_uncertsam.ui.dialogue import Dialogue
 from napari_uncertsam.ui.geometry import world_position
 from napari_uncertsam.ui.images import NO_IMAGE, ImageChooser
 from napari_uncertsam.ui.jobs import Jobs, Loaded
@@ -65,6 +66,7 @@ class Coordinator(QObject):
         self.files = Worker("files", newest_wins=False, parent=self)
         self._closed = False
         self.presenter = Presenter(view)
+        self.dialogue = Dialogue(viewer, view, self.presenter, self)
         self.choices = Choices(view, self.jobs, self.worker, self.files, self.presenter, self)
         targets = Targets(viewer, self.presenter.complain, lambda function: QTimer.singleShot(0, function))
         self.images = ImageChooser(viewer, targets, self.worker, self.jobs, self.presenter, lambda: self.choices.usable)
@@ -84,10 +86,10 @@ class Coordinator(QObject):
             "draw_positive": partial(self.set_mode, "positive"),
             "draw_negative": partial(self.set_mode, "negative"),
             "new_object": self.new_object,
-            "next_suggestion": self.next_suggestion,
-            "accept_inside": partial(self.answer, None, True),
-            "accept_outside": partial(self.answer, None, False),
-            "dismiss": partial(self.dismiss, None),
+            "next_suggestion": self.dialogue.next,
+            "accept_inside": partial(self.dialogue.answer, None, True),
+            "accept_outside": partial(self.dialogue.answer, None, False),
+            "dismiss": partial(self.dialogue.dismiss, None),
             "refine": self.refine,
             "undo": partial(self.do, Session.undo),
             "redo": partial(self.do, Session.redo),
@@ -102,9 +104,11 @@ class Coordinator(QObject):
         view.clear_requested.connect(lambda: self.do(Session.clear_prompts))
         view.mode_requested.connect(self.set_mode)
         view.refine_requested.connect(self.refine)
-        view.answer_requested.connect(self.answer)
-        view.dismiss_requested.connect(self.dismiss)
-        view.suggestion_requested.connect(self.presenter.choose)
+        view.answer_requested.connect(self.dialogue.answer)
+        view.dismiss_requested.connect(self.dialogue.dismiss)
+        view.chosen_answer_requested.connect(partial(self.dialogue.answer, None))
+        view.chosen_dismiss_requested.connect(partial(self.dialogue.dismiss, None))
+        view.suggestion_requested.connect(self.dialogue.choose)
         view.undo_requested.connect(lambda: self.do(Session.undo))
         view.redo_requested.connect(lambda: self.do(Session.redo))
         view.save_requested.connect(self._save_as)
@@ -175,6 +179,7 @@ class Coordinator(QObject):
         target.sync.draw_all()
         self.choices.follow(target)
         self.presenter.follow(target)
+        self.dialogue.follow(target)
         if target.sync.slot is not None:
             self._modes.set("box")
         if self._autosave is not None:
@@ -187,6 +192,7 @@ class Coordinator(QObject):
         self.runner.follow(None)
         self.choices.follow(None)
         self.presenter.follow(None)
+        self.dialogue.follow(None)
         self._modes.follow(None)
         target.session.message.disconnect(self._on_message)
         target.layers.created.disconnect(self._keys.bind_layer)
@@ -246,30 +252,6 @@ class Coordinator(QObject):
         """Start the next object, with a box."""
         self.do(Session.new_object)
         self.set_mode("box")
-
-    def next_suggestion(self) -> bool:
-        """Go to the next suggestion, and from the last to the first; False when there is none."""
-        count = len(self.session.suggestions) if self.session else 0
-        if count:
-            chosen = -1 if self.presenter.chosen is None else self.presenter.chosen
-            self.presenter.choose((chosen + 1) % count)
-        return bool(count)
-
-    def answer(self, row: int | None, inside: bool) -> None:
-        """Accept a suggestion (by default the chosen one) as inside or outside the object."""
-        self._on_suggestion(row, lambda session, suggestion: session.answer(suggestion, inside))
-
-    def dismiss(self, row: int | None) -> None:
-        """Do not ask about a suggestion again."""
-        self._on_suggestion(row, lambda session, suggestion: session.dismiss(suggestion))
-
-    def _on_suggestion(self, row: int | None, verb: Callable[[Session, Any], None]) -> None:
-        row = self.presenter.chosen if row is None else row
-        suggestions = self.session.suggestions if self.session else ()
-        if row is None or row >= len(suggestions):
-            self.presenter.say("There is no suggestion to answer: draw a box or click a point first.")
-        else:
-            self.do(lambda session: verb(session, suggestions[row]))
 
     def next_uncertain_slice(self) -> None:
         """Show the next of the segmented slices, from the most uncertain to the least and round again."""

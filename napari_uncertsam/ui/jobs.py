@@ -118,6 +118,12 @@ class Jobs:
             self._estimate_fit(settings.model, prediction.seconds["embed"])
         return prediction
 
+    def foresee(self, volume: Volume, prediction: Prediction, request: Request) -> Prediction | None:
+        """What the closed form says at once to points added to a prediction; None where it, or the model, cannot."""
+        if self._pipeline is None or self._model != request.settings.model:
+            return None
+        return self._pipeline.foresee(volume, prediction, request)
+
     def remeasure(
         self, volume: Volume, prediction: Prediction, measure: Measure | None, progress: ProgressCallback
     ) -> Prediction:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -23,23 +24,29 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_uncertsam.ui.styles import MAX_ENTROPY, NEGATIVE_COLOUR, POSITIVE_COLOUR
-from napari_uncertsam.ui.texts import ResultText, SuggestionRow
+from napari_uncertsam.ui.question_texts import SuggestionRow
+from napari_uncertsam.ui.styles import NEGATIVE_COLOUR, POSITIVE_COLOUR
+from napari_uncertsam.ui.texts import ResultText, pixels_text
 
 #: Work that takes longer than this shows its progress and can be cancelled.
 SHOW_PROGRESS_AFTER_MS = 1000
 _ROW_HEIGHT = 27
 _GOOD, _WARN = "#2ecc71", "#ffb347"
+_DICE_TIP = (
+    "How well the mask is likely to overlap with the true one, 1 at best: the model's own estimate from masks that it "
+    "holds possible, with the interval of 90 %. How it was calibrated, and where it fails: docs/UNCERTAINTY.md."
+)
+_REASON_TIP = "Why the refinement was kept or not."
 
 
 class SuggestionList(QWidget):
-    """Ranked suggestions, each with the buttons inside, outside and dismiss."""
+    """Ranked suggestions, each with the buttons inside, outside and don't know."""
 
     answered = Signal(int, bool)
     dismissed = Signal(int)
     chosen = Signal(int)
 
-    _COLUMNS = ("#", "entropy", "P(inside)", "", "", "")
+    _COLUMNS = ("#", "settles", "P(inside)", "", "", "")
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -103,9 +110,10 @@ class SuggestionList(QWidget):
 
     def _fill(self, number: int, row: SuggestionRow) -> None:
         label = f"{row.rank}" if row.kind == "point" else f"{row.rank} ▭"
-        for column, text in enumerate((label, f"{row.score:.3f}", f"{100 * row.probability:.0f} %")):
-            item = QTableWidgetItem(text)
-            item.setToolTip(f"{row.tooltip}\nEntropy {row.score:.3f} of at most {MAX_ENTROPY:.3f} nats.")
+        gain = pixels_text(max(row.gain, 0.0), None) if math.isfinite(row.gain) else "-"
+        for column, text in enumerate((label, gain, f"{100 * row.probability:.0f} %")):
+            item = QTableWidgetItem(text.replace("less than ", "< "))
+            item.setToolTip(row.tooltip)
             item.setTextAlignment(Qt.AlignmentFlag.AlignCenter)
             self._table.setItem(number, column, item)
         if self._table.cellWidget(number, 3) is None:
@@ -116,11 +124,11 @@ class SuggestionList(QWidget):
             button.setToolTip(inside)
 
     def _add_buttons(self, number: int) -> None:
-        """Inside, outside, dismiss; they stay with the row whatever it shows."""
+        """Inside, outside, don't know; they stay with the row whatever it shows."""
         for column, text, tip, colour, action in (
             (3, "✓", "Inside the object (Y)", POSITIVE_COLOUR, partial(self.answered.emit, number, True)),
             (4, "✗", "Outside the object (U)", NEGATIVE_COLOUR, partial(self.answered.emit, number, False)),
-            (5, "-", "Dismiss: do not ask about this place again (D)", "", partial(self.dismissed.emit, number)),
+            (5, "?", "Don't know: do not ask about this place again (D)", "", partial(self.dismissed.emit, number)),
         ):
             button = QToolButton()
             button.setText(text)
@@ -138,7 +146,7 @@ class SuggestionList(QWidget):
 
 
 class ResultCard(QWidget):
-    """Uncertainty before and after, area with its interval, the last run."""
+    """How good the mask may be: expected Dice, area with its interval, uncertainty before and after; the last run."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -151,9 +159,11 @@ class ResultCard(QWidget):
         self._values: dict[str, QLabel] = {}
         for row, (name, title, tip) in enumerate(
             (
-                ("uncertainty", "Uncertainty", ResultText().tip),
-                ("reason", "", "Why the refinement was kept or not."),
+                ("dice", "Dice", _DICE_TIP),
                 ("area", "Area", "Of the mask, with the interval that holds the true area with 90 % probability."),
+                ("uncertain", "Uncertain area", "How many pixels the mask is expected to have wrong."),
+                ("uncertainty", "Uncertainty", ResultText().tip),
+                ("reason", "", _REASON_TIP),
                 ("run", "Last run", "Seconds, model, and the device it ran on."),
             )
         ):
@@ -161,7 +171,7 @@ class ResultCard(QWidget):
             label.setEnabled(False)
             value.setWordWrap(True)
             value.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-            value.setAccessibleName(title or "Reason")
+            value.setAccessibleName(title or "What was tried")
             for widget in (label, value):
                 widget.setToolTip(tip)
                 widget.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
@@ -178,9 +188,11 @@ class ResultCard(QWidget):
             widget.setToolTip(text.tip)
         self._values["uncertainty"].setText(text.uncertainty + mark)
         self._values["uncertainty"].setStyleSheet(f"color: {colour};" if colour else "")
-        self._values["reason"].setText(text.reason)
-        for widget in (self._titles["reason"], self._values["reason"]):
-            widget.setVisible(bool(text.reason))
+        for name, shown in (("dice", text.dice), ("uncertain", text.uncertain), ("reason", text.reason)):
+            self._values[name].setText(shown)
+            for widget in (self._titles[name], self._values[name]):
+                widget.setVisible(bool(shown))
+        self._values["reason"].setToolTip(f"{_REASON_TIP}\n{text.rounds}".strip())
         self._values["area"].setText(text.area)
         self._values["run"].setText(text.run)
 

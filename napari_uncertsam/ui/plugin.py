@@ -83,7 +83,7 @@ class RefineWidget(DockedWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.view)
         self.coordinator = Coordinator(napari_viewer, self.view, jobs, autosave=autosave)
-        self._tab = TabKey(self.coordinator.next_suggestion, self)
+        self._tab = TabKey(self.coordinator.dialogue.next, self)
         self.destroyed.connect(self.coordinator.close)
 
     def showEvent(self, event: QShowEvent | None) -> None:

@@ -1,4 +1,4 @@
-"""Shows a session in the view: results, suggestions, history, messages. Reads the session, never changes it."""
+"""Shows a session in the view: results, history, messages. Reads the session, never changes it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 from napari_uncertsam.session import Session
 from napari_uncertsam.ui.drawing import slice_of
 from napari_uncertsam.ui.messages import Messages
+from napari_uncertsam.ui.question_texts import status_text
 from napari_uncertsam.ui.target import Target
-from napari_uncertsam.ui.texts import ResultText, result_text, status_text, suggestion_rows
+from napari_uncertsam.ui.texts import ResultText, result_text
 from napari_uncertsam.ui.widget import RefineView
 
 
@@ -26,8 +27,6 @@ class Presenter(Messages):
         self._view = view
         self._target: Target | None = None
         self._state: tuple[Any, ...] | None = None  # of the session, when the status was last derived from it
-        #: Row of the suggestion that the keys answer, from 0.
-        self.chosen: int | None = None
         self.show()
 
     def follow(self, target: Target | None) -> None:
@@ -44,7 +43,6 @@ class Presenter(Messages):
     def _signals(self, session: Session) -> tuple[tuple[Any, Callable[[], None]], ...]:
         return (
             (session.prediction_changed, self.show_result),
-            (session.suggestions_changed, self.show_suggestions),
             (session.objects_changed, self.show),
             (session.history_changed, self.show),
             (session.refined, self.show_result),
@@ -59,7 +57,6 @@ class Presenter(Messages):
         self._view.set_object(session.object_id if session else 1)
         self._view.set_history(bool(session and session.can_undo), bool(session and session.can_redo))
         self.show_result()
-        self.show_suggestions()
         self.show_status()
 
     def show_status(self) -> None:
@@ -82,22 +79,6 @@ class Presenter(Messages):
         session = target.session
         self._view.set_result(result_text(session.prediction, session.last_refinement, target.pixel_mm))
         self._view.set_ready(refine=session.prediction is not None, save=bool(session.entries))
-
-    def show_suggestions(self) -> None:
-        """List the suggestions; the chosen row stays where it is as answered ones go."""
-        suggestions = self._target.session.suggestions if self._target else ()
-        last = len(suggestions) - 1
-        self.chosen = None if last < 0 else min(self.chosen or 0, last)
-        self._view.set_suggestions(suggestion_rows(suggestions), self.chosen)
-        if self._target is not None:
-            self._target.sync.choose(self.chosen)
-
-    def choose(self, row: int) -> None:
-        """Highlight a suggestion in the list and in the image."""
-        self.chosen = row
-        self._view.set_chosen(row)
-        if self._target is not None:
-            self._target.sync.choose(row)
 
 
 def overlap(session: Session) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from napari_uncertsam.prediction import Prediction, RefinedPrediction, Request
 from napari_uncertsam.session import Session
 from napari_uncertsam.ui.jobs import Jobs, Loaded
 from napari_uncertsam.ui.presenter import Presenter
-from napari_uncertsam.ui.worker import Worker
+from napari_uncertsam.ui.worker import Report, Worker
 
 
 class Runner:
@@ -50,11 +50,14 @@ class Runner:
             self.warm_up(model)
 
     def predict(self, request: Request) -> None:
-        """Segment as requested; whatever was under way is dropped."""
+        """Segment as requested; whatever was under way is dropped.
+
+        To points added to a prediction, the closed form answers first: the user sees at once what theirs did.
+        """
         if self._session is None:
             return
         volume, before = self._session.volume, self._session.prediction
-        if before is not None and _with_measure_of(before.request, request) == request:
+        if before is not None and not before.provisional and _with_measure_of(before.request, request) == request:
             measure = request.settings.measure
             self._worker.submit(
                 "Measuring",
@@ -63,12 +66,15 @@ class Runner:
                 self._failed,
             )
             return
-        self._worker.submit(
-            "Segmenting",
-            lambda cancelled, progress: self._jobs.predict(volume, request, cancelled, progress),
-            self._predicted,
-            self._failed,
-        )
+
+        def work(cancelled: Callable[[], bool], progress: Report) -> Generator[Prediction, None, Prediction | Loaded]:
+            if before is not None and before.request != request:
+                foreseen = self._jobs.foresee(volume, before, request)
+                if foreseen is not None:
+                    yield foreseen
+            return self._jobs.predict(volume, request, cancelled, progress)
+
+        self._worker.submit("Segmenting", work, self._predicted, self._failed, meanwhile=self._predicted)
 
     def predict_again(self) -> None:
         """Segment what is on screen, if that has not been done."""

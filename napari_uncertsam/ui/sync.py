@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_uncertsam.annotations import Patch
 from napari_uncertsam.estimators.measures import UNCERTAINTY_MEASURES
 from napari_uncertsam.session import Session
 from napari_uncertsam.ui import drawing
 from napari_uncertsam.ui.geometry import box_corners, displayed_slice, from_slice
 from napari_uncertsam.ui.layers import LayerSet
+from napari_uncertsam.ui.outline import ChangeOutline
 from napari_uncertsam.ui.reading import LayerReader
 from napari_uncertsam.ui.styles import Role, heat_limits
 from napari_uncertsam.ui.texts import measure_of
@@ -50,6 +52,8 @@ class LayerSync:
         self._reader = LayerReader(session, layers, say, defer)
         self._drawn: Any = None  # prompts, plane and index that boxes and points show
         self._chosen: int | None = None
+        self._outline = ChangeOutline(layers)
+        self._outlined: Patch | None = None
         self._measure, self._limits = "", (0.0, 0.0)  # that the colours of `uncertainty` are for
         self._to_draw: list[Callable[[], None]] = []
         self._undrawn: set[tuple[int, int]] = set()  # slices whose labels changed during a stroke
@@ -88,6 +92,16 @@ class LayerSync:
             self._chosen = index
             self._on_suggestions()
 
+    def outline(self, changed: Patch | None) -> None:
+        """Outline what an answer changed on the present slice, or nothing any more."""
+        self._outlined = changed
+        self._soon(self._draw_outline)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the user is drawing at this moment."""
+        return self._reader.held is not None or self._reader.unread
+
     @property
     def is_drawn(self) -> bool:
         """Whether the layers show all of the session; drawing takes a few turns of the event loop."""
@@ -96,6 +110,7 @@ class LayerSync:
     def close(self) -> None:
         """Stop listening, to the session, the viewer and the layers."""
         self._to_draw.clear()
+        self._outline.clear()
         for name in _DIMS:
             getattr(self.viewer.dims.events, name).disconnect(self._on_dims)
         for signal, slot in self._signals:
@@ -116,6 +131,8 @@ class LayerSync:
         slot = self.slot
         if slot is not None:
             self.session.go_to(*slot)
+        else:
+            self._outline.clear()  # napari has outlines in 2D only
 
     def _on_released(self) -> None:
         undrawn, self._undrawn = self._undrawn, set()
@@ -202,6 +219,13 @@ class LayerSync:
         if layer is not None:
             outlines = [self._place(box_corners(box)) for _, box in boxes]
             drawing.draw_suggested_boxes(layer, outlines, [rank for rank, _ in boxes], self._chosen_rank)
+
+    def _draw_outline(self) -> None:
+        here = (self.session.plane, self.session.slice_index)
+        if self._outlined is None or self.is_held or self.slot != here:
+            self._outline.clear()
+        else:
+            self._outline.show(self._outlined, *here)
 
     @property
     def _chosen_rank(self) -> int | None:

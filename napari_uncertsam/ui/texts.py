@@ -8,32 +8,27 @@ from dataclasses import dataclass
 from napari_uncertsam.checkpoints import ModelRow
 from napari_uncertsam.estimators.measures import UNCERTAINTY_MEASURES
 from napari_uncertsam.prediction import Prediction, RefinedPrediction
-from napari_uncertsam.prompts import Suggestion
-from napari_uncertsam.session import Session
+from napari_uncertsam.refinement.rounds import Round
+from napari_uncertsam.suggestions.quality import Quality
 from napari_uncertsam.ui.styles import FITTED_LIMITS, heat_limits
 
 
 @dataclass(frozen=True)
 class ResultText:
-    """The lines of the result card; `verdict` is "", "kept" or "refused", `tip` is about `uncertainty`."""
+    """The lines of the result card; an empty one is not shown.
+
+    `verdict` is "", "kept" or "refused", `tip` is about `uncertainty`, `rounds` about `reason`.
+    """
 
     tip: str = "Mean over the object and its surroundings."
     uncertainty: str = "-"
+    dice: str = ""
     area: str = "-"
+    uncertain: str = ""
     run: str = "-"
     reason: str = ""
     verdict: str = ""
-
-
-@dataclass(frozen=True)
-class SuggestionRow:
-    """One line of the list of suggestions."""
-
-    rank: int
-    kind: str
-    score: float
-    probability: float
-    tooltip: str
+    rounds: str = ""
 
 
 def result_text(
@@ -51,7 +46,7 @@ def result_text(
     """
     if prediction is None:
         return ResultText()
-    measure, reason, verdict = measure_of(prediction), "", ""
+    measure, reason, verdict, rounds = measure_of(prediction), "", "", ""
     values = f"{prediction.mean_uncertainty:.4f}"
     if refined is not None and refined.rounds and prediction is refined.prediction:
         first, last = refined.rounds[0], refined.rounds[-1]
@@ -63,6 +58,7 @@ def result_text(
             if not refined.accepted or last.accepted
             else next(r.reason for r in reversed(refined.rounds) if r.accepted)
         )
+        rounds = rounds_text(refined.rounds)
     shown, unit = UNCERTAINTY_MEASURES[measure].title.lower(), UNCERTAINTY_MEASURES[measure].unit
     tip = f"Mean {shown} over the object and its surroundings: 0 is certain, {_largest(measure)} the most."
     if measure_of(prediction) in FITTED_LIMITS:
@@ -72,7 +68,32 @@ def result_text(
     record = prediction.record
     run = f"{seconds:.2f} s · {record.get('model', '?')} · {record.get('device', '?')}"
     uncertainty = f"{shown} {values} {unit}".rstrip()
-    return ResultText(tip, uncertainty, area_text(prediction, pixel_mm), run, reason, verdict)
+    area, uncertain = area_text(prediction, pixel_mm), pixels_text(prediction.uncertain_px, pixel_mm)
+    return ResultText(tip, uncertainty, dice_text(prediction.quality), area, uncertain, run, reason, verdict, rounds)
+
+
+def dice_text(quality: Quality | None) -> str:
+    """Expected Dice of the mask with its 90 % interval; empty where it is not known.
+
+    Examples
+    --------
+    >>> dice_text(Quality(0.912, 0.843, 0.951))
+    'likely 0.91 (90 %: 0.84 to 0.95)'
+    """
+    if quality is None:
+        return ""
+    return f"likely {quality.dice:.2f} (90 %: {quality.low:.2f} to {quality.high:.2f})"
+
+
+def rounds_text(rounds: Sequence[Round]) -> str:
+    """What the rounds of a refinement tried, and what became of each; one line a round."""
+    lines = []
+    for number, tried in enumerate(rounds, start=1):
+        points = f" and {len(tried.points)} points" if tried.points else ""
+        what = "nothing" if tried.box is None else f"another box{points}"
+        outcome = "kept" if tried.accepted else "not kept"
+        lines.append(f"Round {number} tried {what}, {outcome}: {tried.before:.4f} → {tried.after:.4f}. {tried.reason}")
+    return "\n".join(lines)
 
 
 def measure_of(prediction: Prediction) -> str:
@@ -124,20 +145,6 @@ def time_text(seconds: float) -> str:
     return f"{max(seconds, 1):.0f} s" if seconds < 60 else f"{seconds / 60:.0f} min"
 
 
-def status_text(session: Session) -> str:
-    """What to do next on the present slice, or what became of the refinement; one sentence."""
-    prediction, refined = session.prediction, session.last_refinement
-    if session.request is None:
-        return "Draw a box or click inside the object."
-    if prediction is None:
-        return "Segmenting …"
-    if refined is not None and refined.rounds and prediction is refined.prediction:
-        if refined.accepted:
-            return "The refined mask is kept; undo brings back the one before."
-        return "The refinement was not kept: the mask stays as it was."
-    return f"{'Answer a suggestion, correct' if session.suggestions else 'Correct'} with a click, or refine."
-
-
 def area_text(prediction: Prediction, pixel_mm: tuple[float, float] | None) -> str:
     """Area with its 90 % interval, in square millimetres too where the spacing is known."""
     low, high = prediction.area_interval
@@ -149,21 +156,22 @@ def area_text(prediction: Prediction, pixel_mm: tuple[float, float] | None) -> s
     return text
 
 
+def pixels_text(pixels: float, pixel_mm: tuple[float, float] | None) -> str:
+    """An area in pixels, and in square millimetres where the spacing is known.
+
+    Examples
+    --------
+    >>> pixels_text(512.3, (0.5, 0.5)), pixels_text(3.14, None), pixels_text(0.02, None)
+    ('512 px (128 mm²)', '3.1 px', 'less than 0.1 px')
+    """
+    if pixels < 0.1:
+        return "less than 0.1 px"
+    text = f"{pixels:,.0f} px" if pixels >= 10 else f"{pixels:.1f} px"
+    return text if pixel_mm is None else f"{text} ({_short(pixels * pixel_mm[0] * pixel_mm[1])} mm²)"
+
+
 def _short(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def suggestion_rows(suggestions: Sequence[Suggestion]) -> list[SuggestionRow]:
-    """The list of suggestions, most useful first."""
-    rows = []
-    for rank, suggestion in enumerate(suggestions, start=1):
-        if suggestion.box is None:
-            where = f"Is the point at row {suggestion.y:.0f}, column {suggestion.x:.0f} inside the object?"
-        else:
-            b = suggestion.box
-            where = f"Use the box from ({b.y0:.0f}, {b.x0:.0f}) to ({b.y1:.0f}, {b.x1:.0f}) instead of the present one?"
-        rows.append(SuggestionRow(rank, suggestion.kind, suggestion.score, suggestion.probability, where))
-    return rows
 
 
 def size_text(size: int | None) -> str:

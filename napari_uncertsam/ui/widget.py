@@ -22,8 +22,10 @@ from qtpy.QtWidgets import (
 
 from napari_uncertsam.ui.panels import ResultCard, StatusView, SuggestionList
 from napari_uncertsam.ui.parts import button, combo_box, enable_item, fill, heading, key_help, line, note, row, swatch
+from napari_uncertsam.ui.question import QuestionPanel
+from napari_uncertsam.ui.question_texts import QuestionText, SuggestionRow
 from napari_uncertsam.ui.styles import BOX_COLOUR, NEGATIVE_COLOUR, POSITIVE_COLOUR
-from napari_uncertsam.ui.texts import ResultText, SuggestionRow
+from napari_uncertsam.ui.texts import ResultText
 
 _MODES = (
     ("box", "Box", BOX_COLOUR, "Drag a box around the object; a new box replaces the old one (B)"),
@@ -50,6 +52,8 @@ class RefineView(StatusView):
     refine_requested = Signal()
     answer_requested = Signal(int, bool)
     dismiss_requested = Signal(int)
+    chosen_answer_requested = Signal(bool)
+    chosen_dismiss_requested = Signal()
     suggestion_requested = Signal(int)
     undo_requested = Signal()
     redo_requested = Signal()
@@ -70,7 +74,8 @@ class RefineView(StatusView):
             self._mode_row(),
             self._refine_button(),
             self._result(),
-            heading("Suggestions", "Places where an answer would help most, most uncertain first"),
+            heading("Suggestions", "Places where an answer would help most, most helpful first (Tab goes on)"),
+            self._questions(),
             self._suggestions(),
             self._history_row(),
             key_help(keys, note),
@@ -170,6 +175,12 @@ class RefineView(StatusView):
         self._card = ResultCard()
         return self._card
 
+    def _questions(self) -> QWidget:
+        self._question = QuestionPanel()
+        self._question.answered.connect(self.chosen_answer_requested)
+        self._question.not_known.connect(self.chosen_dismiss_requested)
+        return self._question
+
     def _suggestions(self) -> QWidget:
         self._list = SuggestionList()
         self._list.answered.connect(self.answer_requested)
@@ -264,6 +275,22 @@ class RefineView(StatusView):
     def set_chosen(self, chosen: int | None) -> None:
         """The suggestion that Y, U and D answer."""
         self._list.set_chosen(chosen)
+
+    def set_question(self, text: QuestionText) -> None:
+        """What is asked about the chosen suggestion."""
+        self._question.set_question(text)
+
+    def set_change(self, text: str) -> None:
+        """What the last answer changed."""
+        self._question.set_change(text)
+
+    def set_advice(self, text: str) -> None:
+        """Whether it is worth going on."""
+        self._question.set_note(text)
+
+    def question(self) -> str:
+        """All that the panel of the dialogue says."""
+        return self._question.text()
 
     def set_history(self, can_undo: bool, can_redo: bool) -> None:
         """Whether there is something to undo or redo."""

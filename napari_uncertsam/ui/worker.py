@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 #: ``progress(text, fraction)`` with a fraction in [0, 1], or below 0 where it is not known.
 Report = Callable[[str, float], None]
-#: ``work(cancelled, progress)``, called on the worker thread.
+#: ``work(cancelled, progress)``, called on the worker thread; a generator's values are handed over as they come.
 Work = Callable[[Callable[[], bool], Report], Any]
 
 _NICENESS = 10
@@ -41,6 +41,7 @@ class _Ticket:
     failed: Callable[[str], None]
     stopped: Callable[[], None] | None = None
     background: bool = False
+    meanwhile: Callable[[Any], None] | None = None
     cancelled: threading.Event = field(default_factory=threading.Event)
 
 
@@ -63,6 +64,7 @@ class Worker(QObject):
     progressed = Signal(str, float)
 
     _arrived = Signal(object, object)
+    _yielded = Signal(object, object)
     _reported = Signal(object, str, float)
 
     def __init__(self, name: str, *, newest_wins: bool = True, parent: QObject | None = None) -> None:
@@ -75,6 +77,7 @@ class Worker(QObject):
         self._closed = False
         # Queued: the signals are emitted on the worker thread, the slots run on the GUI thread.
         self._arrived.connect(self._deliver, Qt.ConnectionType.QueuedConnection)
+        self._yielded.connect(self._hand_over, Qt.ConnectionType.QueuedConnection)
         self._reported.connect(self._report, Qt.ConnectionType.QueuedConnection)
 
     @property
@@ -96,6 +99,7 @@ class Worker(QObject):
         stopped: Callable[[], None] | None = None,
         *,
         background: bool = False,
+        meanwhile: Callable[[Any], None] | None = None,
     ) -> None:
         """Have `work` run on the worker thread; returns at once.
 
@@ -104,19 +108,22 @@ class Worker(QObject):
         title : str
             For the progress bar: "Predicting".
         work : callable
-            ``work(cancelled, progress)``: `cancelled()` says whether to stop (by raising `Cancelled`).
+            ``work(cancelled, progress)``: `cancelled()` says whether to stop (by raising `Cancelled`). If it is a
+            generator function, what it yields is handed over at once, and what it returns is the result.
         done, failed : callable
             Called on the GUI thread with the result, or with one sentence; neither is called after a cancel.
         stopped : callable, optional
             Called on the GUI thread instead of the two after a cancel.
         background : bool
             For work of minutes: whenever it asks `cancelled()`, the thread first does what else was submitted.
+        meanwhile : callable, optional
+            Called on the GUI thread with each value that `work` yields, before `done`; not after a cancel.
         """
         if self._closed:
             return
         if self._newest_wins and not background:
             self.cancel()
-        ticket = _Ticket(title, work, done, failed, stopped, background)
+        ticket = _Ticket(title, work, done, failed, stopped, background, meanwhile)
         was_busy = self.is_busy
         self._open.append(ticket)
         if not was_busy:
@@ -156,7 +163,7 @@ class Worker(QObject):
         if not ticket.cancelled.is_set():
             try:
                 cancelled = partial(self._in_between, ticket) if ticket.background else ticket.cancelled.is_set
-                outcome = _Result(ticket.work(cancelled, self._reporter(ticket)))
+                outcome = _Result(self._finish(ticket, ticket.work(cancelled, self._reporter(ticket))))
             except UncertSamError as error:
                 outcome = error
             except MemoryError:
@@ -168,6 +175,16 @@ class Worker(QObject):
                     "Please report this."
                 )
         self._emit(self._arrived, ticket, outcome)
+
+    def _finish(self, ticket: _Ticket, value: Any) -> Any:
+        """On the worker thread: the result of work, once it has yielded what comes before that."""
+        if not isinstance(value, Generator):
+            return value
+        while True:
+            try:
+                self._emit(self._yielded, ticket, next(value))
+            except StopIteration as end:
+                return end.value
 
     def _reporter(self, ticket: _Ticket) -> Report:
         last = 0.0
@@ -192,6 +209,11 @@ class Worker(QObject):
     def _report(self, ticket: _Ticket, text: str, fraction: float) -> None:
         if not ticket.cancelled.is_set():
             self.progressed.emit(text, fraction)
+
+    def _hand_over(self, ticket: _Ticket, value: Any) -> None:
+        """On the GUI thread."""
+        if not (self._closed or ticket.cancelled.is_set() or ticket.meanwhile is None):
+            ticket.meanwhile(value)
 
     def _deliver(self, ticket: _Ticket, outcome: Any) -> None:
         """On the GUI thread."""

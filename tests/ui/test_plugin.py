@@ -485,11 +485,11 @@ def test_keys_do_what_the_table_says(open_widget):
     press(opened, "B")
     assert (layers.selection.active.name, layers.selection.active.mode) == ("boxes", "add_rectangle")
     press(opened, "Tab")
-    assert opened.coordinator.presenter.chosen == 1
+    assert opened.coordinator.dialogue.chosen == 1
     wanted = opened.session.suggestions[1]
     press(opened, "Y")
     assert opened.session.prompts.points == (Point(wanted.y, wanted.x, True),)
-    wanted = opened.session.suggestions[opened.coordinator.presenter.chosen]
+    wanted = opened.session.suggestions[opened.coordinator.dialogue.chosen]
     press(opened, "U")
     assert opened.session.prompts.points[1] == Point(wanted.y, wanted.x, False)
     press(opened, "Control-Z")
@@ -543,7 +543,7 @@ def test_every_key_is_in_the_help_and_tab_reaches_the_canvas(open_widget):
     opened.viewer.window.show()
     canvas = opened.viewer.window._qt_viewer.canvas.native
     QTest.keyClick(canvas, Qt.Key.Key_Tab)
-    assert opened.coordinator.presenter.chosen == 1
+    assert opened.coordinator.dialogue.chosen == 1
 
 
 def test_napari_s_own_mode_buttons_show_in_the_widget(open_widget):
