@@ -18,6 +18,7 @@ from napari_uncertsam.engine import Embedding, Engine
 from napari_uncertsam.estimators.answered import AnsweredBelief
 from napari_uncertsam.estimators.base import Belief
 from napari_uncertsam.estimators.field import LENGTH, Answer, MaskField, field_of
+from napari_uncertsam.prediction import Request
 from napari_uncertsam.prompts import Box, Point, Prompts
 from napari_uncertsam.view import View
 
@@ -45,6 +46,13 @@ def corrected(prompts: Prompts) -> Prompts:
         if box is not None and point.positive:
             box = box.union(Box(point.y, point.x, point.y, point.x))
     return replace(prompts, box=box)
+
+
+def added_points(before: Request, after: Request) -> tuple[Point, ...]:
+    """The points that a request has more than the one before; none where it differs in anything else."""
+    known, points = before.prompts.points, after.prompts.points
+    same = replace(after, prompts=replace(after.prompts, points=known)) == before
+    return points[len(known) :] if same and points[: len(known)] == known else ()
 
 
 def cells_of(points: Sequence[Point], view: View, grid: tuple[int, int]) -> list[Answer]:

@@ -13,7 +13,7 @@ from napari_uncertsam.estimators.measures import UNCERTAINTY_MEASURES, Measure, 
 from napari_uncertsam.prediction import Maps, Settings
 from napari_uncertsam.prompts import Box, Prompts, Suggestion
 from napari_uncertsam.suggestions.information import Ranking, box_gain, suggest_informative
-from napari_uncertsam.suggestions.quality import Quality, drawn_dice, quality_of
+from napari_uncertsam.suggestions.quality import Drawn, draw_masks
 from napari_uncertsam.suggestions.ugpa import box_means, suggest_points, uncertain_box
 from napari_uncertsam.uncertainty import sigmoid
 from napari_uncertsam.view import View
@@ -70,11 +70,12 @@ def suggestions_on_slice(
     settings: Settings,
     shape: tuple[int, int],
     field: MaskField | None = None,
+    drawn: Drawn | None = None,
 ) -> tuple[Suggestion, ...]:
     """At most K points and a box, in slice coordinates, most useful first; no two points on the same pixel.
 
-    Points are those that teach most about `field`, or without it the most uncertain ones; the box is UGPA's. For K = 0
-    there is neither.
+    Points are those that teach most about `field`, or without it the most uncertain ones; the box is UGPA's, and its
+    gain is that of the masks `drawn` of the field. For K = 0 there is neither.
     """
     wanted = settings.n_suggestions
     if wanted == 0:
@@ -101,9 +102,9 @@ def suggestions_on_slice(
         score, chance = box_means(entropy, probability, box)
         on_slice = view.box_to_slice(box, grid).clip(*shape)
         gain = math.nan
-        if field is not None and prompts.box is not None:
+        if drawn is not None and prompts.box is not None:
             rng = np.random.default_rng([settings.seed, 2])
-            gain = cell * box_gain(field, view.box_to_grid(prompts.box, grid), box, rng)
+            gain = cell * box_gain(drawn, view.box_to_grid(prompts.box, grid), box, rng)
         out.append(Suggestion("box", *on_slice.centre, score, chance, on_slice, gain))
     return tuple(out)
 
@@ -114,12 +115,9 @@ def uncertain_area(maps: Maps) -> float:
     return float(np.minimum(probability, 1 - probability).sum(dtype=np.float64))
 
 
-def expected_quality(field: MaskField, view: View, shape: tuple[int, int], seed: int) -> Quality | None:
-    """Expected Dice of the mask, counted on the slice; None where there is no mask."""
-    inside = cells_on_slice(field.shape, view, shape)
-    if not ((field.mean > 0) & inside).any():
-        return None
-    return quality_of(drawn_dice(field, np.random.default_rng([seed, 3]), inside))
+def drawn_on_slice(field: MaskField, view: View, shape: tuple[int, int], seed: int) -> Drawn:
+    """Masks that might be the true one, cut off at the border of the slice."""
+    return draw_masks(field, np.random.default_rng([seed, 3]), cells_on_slice(field.shape, view, shape))
 
 
 def cells_on_slice(grid: tuple[int, int], view: View, shape: tuple[int, int]) -> NDArray[np.bool_]:

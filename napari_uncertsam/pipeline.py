@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_uncertsam.answering import answered_belief, cells_of, corrected, make_field
+from napari_uncertsam.answering import added_points, answered_belief, cells_of, corrected, make_field
 from napari_uncertsam.checkpoints import part_record
 from napari_uncertsam.engine import (
     CACHE_BYTES,
@@ -33,7 +33,7 @@ from napari_uncertsam.estimators.measures import Measure
 from napari_uncertsam.estimators.tta.copies import LooksAtCopies
 from napari_uncertsam.measure import (
     areas,
-    expected_quality,
+    drawn_on_slice,
     maps_on_slice,
     region_of_interest,
     suggestions_on_slice,
@@ -44,6 +44,7 @@ from napari_uncertsam.prediction import Maps, Prediction, RefinedPrediction, Req
 from napari_uncertsam.prompts import Box, Prompts
 from napari_uncertsam.refinement.methods import make_method
 from napari_uncertsam.refinement.rounds import refine as refine_rounds
+from napari_uncertsam.suggestions.quality import quality_of
 from napari_uncertsam.view import LARGEST_SIDE, View
 from napari_uncertsam.volume import Volume
 from napari_uncertsam.zoom import CUT_OFF, coarse_views, enclosing, object_box, touches_border
@@ -137,20 +138,16 @@ class Pipeline:
             A provisional one. None where the request asks for anything but more points in the view, or the settings
             leave clicks to the model.
         """
-        before, field = prediction.request, prediction.field
-        known, points = before.prompts.points, request.prompts.points
-        if field is None or not request.settings.conditioning or len(points) <= len(known):
+        field, points = prediction.field, added_points(prediction.request, request)
+        if field is None or not points or not request.settings.conditioning:
             return None
-        if replace(request, prompts=before.prompts) != before or points[: len(known)] != known:
-            return None
-        if replace(request.prompts, points=known) != before.prompts:
-            return None
-        new = cells_of(points[len(known) :], prediction.view, field.shape)
-        if len(new) < len(points) - len(known):
+        new = cells_of(points, prediction.view, field.shape)
+        if len(new) < len(points):
             return None
         run = Run(volume, request, lambda: False, lambda _stage, _fraction: None)
         prompts, start = request.prompts.clipped(*run.shape), time.perf_counter()
-        after = self._prediction(run, prediction.view, prompts, prediction.belief, start, field.answered(new))
+        field = field.answered(new)
+        after = self._prediction(run, prediction.view, prompts, prediction.belief, start, field, prediction)
         return replace(after, provisional=True)
 
     def _field(self, run: Run, view: View, used: Prompts, belief: Belief, prompts: Prompts) -> MaskField | None:
@@ -210,13 +207,14 @@ class Pipeline:
                 rounds=settings.rounds,
                 cancelled=run.cancelled,
             )
-        if not any(r.accepted for r in refinement.rounds):
-            return RefinedPrediction(prediction, prediction, refinement.rounds)
+        rounds = tuple(r.on_slice(view, engine.resolution) for r in refinement.rounds)
+        if not refinement.accepted:
+            return RefinedPrediction(prediction, prediction, rounds)
         prompts = self._adopted(run, view, given, refinement.prompts)
         run.request = replace(request, prompts=prompts, view=view if settings.zoom else request.view)
         field = self._field(run, view, prompts, refinement.belief, given)
         after = self._prediction(run, view, prompts, refinement.belief, start, field)
-        return RefinedPrediction(prediction, after, refinement.rounds)
+        return RefinedPrediction(prediction, after, rounds)
 
     def _adopted(self, run: Run, view: View, given: Prompts, refined: Prompts) -> Prompts:
         """Prompts of a refinement on the slice: the user's points to the last digit, and what was added to them."""
@@ -346,9 +344,19 @@ class Pipeline:
         return View.centred(round(positive.y), round(positive.x), side, height, width).box.clip(height, width)
 
     def _prediction(
-        self, run: Run, view: View, prompts: Prompts, belief: Belief, start: float, field: MaskField | None = None
+        self,
+        run: Run,
+        view: View,
+        prompts: Prompts,
+        belief: Belief,
+        start: float,
+        field: MaskField | None = None,
+        earlier: Prediction | None = None,
     ) -> Prediction:
-        """Measure a belief: maps on the slice, area with its interval, suggestions, expected Dice."""
+        """Measure a belief: maps on the slice, area with its interval, suggestions, expected Dice.
+
+        With an `earlier` prediction its suggestions and its quality stand: they take longer than the maps.
+        """
         measure, settings = time.perf_counter(), run.request.settings
         run.tell("measuring", 0.9)
         if field is not None:
@@ -356,9 +364,13 @@ class Pipeline:
         with memory_errors(f"map the {view.height} x {view.width} pixels around the object"):
             maps = maps_on_slice(belief, view, run.shape, self.measure_of(settings))
         area, interval = areas(belief, view, maps)
-        suggestions = suggestions_on_slice(belief, view, prompts, settings, run.shape, field)
+        if earlier is not None:
+            suggestions, quality = earlier.suggestions, earlier.quality
+        else:
+            drawn = None if field is None else drawn_on_slice(field, view, run.shape, settings.seed)
+            suggestions = suggestions_on_slice(belief, view, prompts, settings, run.shape, field, drawn)
+            quality = None if drawn is None else quality_of(drawn)
         mean = float(maps.local_uncertainty[region_of_interest(maps, prompts)].mean(dtype=np.float64))
-        quality = None if field is None else expected_quality(field, view, run.shape, settings.seed)
         run.timed("measure", measure)
         seconds = {**run.seconds, "total": time.perf_counter() - start}
         return Prediction(

@@ -179,11 +179,9 @@ class MaskField:
 
         out = self.noise_columns(ys, xs, step)
         every = (slice(step // 2, None, step),) * 2
-        first = self.steps[0] if self.steps else None
         if len(self.features):
             # The covariance of e before any answer: steps hold what they took away.
-            matrix = self.covariance if first is None else self._first_covariance
-            weights = np.asarray(matrix @ self.features[:, ys, xs], np.float32)
+            weights = np.asarray(self._first_covariance @ self.features[:, ys, xs], np.float32)
             u = np.ascontiguousarray(self.features[(slice(None), *every)])
             out += (
                 (torch.from_numpy(weights.T.copy()) @ torch.from_numpy(u.reshape(len(u), -1)))
@@ -201,6 +199,10 @@ class MaskField:
         for taken in self.steps:
             matrix += taken.shrink * np.outer(taken.layer, taken.layer)
         return matrix
+
+    def with_length(self, length: float) -> MaskField:
+        """The field with another correlation length, and the same answers."""
+        return MaskField.prior(self._start_mean, self.features, self._first_covariance, length).answered(self.answers)
 
     # -- answers --------------------------------------------------------------------------------------------------
 
@@ -264,7 +266,8 @@ class MaskField:
         ys, xs = np.array([a.y for a in asked], int), np.array([a.x for a in asked], int)
         at_rows, at_columns = np.unique([*rows, *ys]), np.unique([*columns, *xs])
         roots = [_root(places, self.length) for places in (at_rows, at_columns)]
-        noise = torch.from_numpy(rng.standard_normal((n, len(at_rows), len(at_columns))).astype(np.float32))
+        size = (n, roots[0].shape[1], roots[1].shape[1])
+        noise = torch.from_numpy(rng.standard_normal(size, np.float32))
         draws = (roots[0] @ noise @ roots[1].T).numpy() * np.float32(math.sqrt(NOISE))
         draws += self._start_mean[np.ix_(at_rows, at_columns)]
         if len(self.features):
@@ -379,11 +382,15 @@ def _quadratic(u: NDArray[np.float32], matrix: NDArray[np.float64]) -> Map:
 
 
 def _root(places: NDArray[np.intp], length: float) -> Tensor:
-    """A square root of the noise's correlation between places along one axis, float32."""
+    """A square root of the noise's correlation between places along one axis, ``(places, r)`` float32.
+
+    The correlation is smooth: of as many directions as there are places, a few times their number of lengths matter.
+    """
     import torch
 
     apart = torch.from_numpy(places.astype(np.float64))
     kernel = torch.exp(-((apart[:, None] - apart) ** 2) / (2 * length**2))
     values, vectors = torch.linalg.eigh(kernel)
-    root: Tensor = (vectors * values.clamp(min=0).sqrt()).float()
+    kept = values > 1e-7 * values[-1]
+    root: Tensor = (vectors[:, kept] * values[kept].sqrt()).float()
     return root

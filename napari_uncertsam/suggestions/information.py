@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from napari_uncertsam.estimators.field import MaskField
     from napari_uncertsam.prompts import Box
+    from napari_uncertsam.suggestions.quality import Drawn
 
 #: By what points are ranked: the area that an answer corrects, or what it says of the last layer (BALD).
 Ranking = Literal["area", "mutual-information"]
@@ -37,8 +38,6 @@ SIDE = 64
 LEAST_ENTROPY = 0.1
 #: Gains below this many cells are none.
 LEAST_GAIN = 1e-3
-#: Draws for what an answer about a box teaches.
-BOX_DRAWS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +134,7 @@ def suggest_informative(
     while len(found) < k and len(places):
         ys, xs = places[:, 0], places[:, 1]
         gains = expected_reduction(field, ys, xs)
-        score = gains if ranking == "area" else _bald(field)[ys, xs]
+        score = np.where(gains > LEAST_GAIN, gains if ranking == "area" else _bald(field)[ys, xs], -np.inf)
         best = int(score.argmax())
         if gains[best] <= LEAST_GAIN:
             break
@@ -149,7 +148,7 @@ def suggest_informative(
     return found
 
 
-def box_gain(field: MaskField, present: Box, proposed: Box, rng: np.random.Generator) -> float:
+def box_gain(drawn: Drawn, present: Box, proposed: Box, rng: np.random.Generator) -> float:
     """By how much an answer to "use this box instead?" is expected to reduce the uncertain area, in cells.
 
     The box of a drawn mask says which of the two the answer would be: the one with the larger overlap. What that
@@ -157,24 +156,21 @@ def box_gain(field: MaskField, present: Box, proposed: Box, rng: np.random.Gener
 
     Parameters
     ----------
-    field : MaskField
+    drawn : Drawn
     present, proposed : Box
         In cells.
     rng : numpy.random.Generator
     """
     from napari_uncertsam.prompts import Box
 
-    step = max(1, max(field.shape) // SIDE)
-    masks = field.sample(BOX_DRAWS, rng, step) > 0
-    masks = masks[masks.any((1, 2))]
+    step, start = drawn.step, drawn.step // 2
+    masks = drawn.masks[drawn.masks.any((1, 2))]
     if len(masks) < 2:
         return 0.0
-    start = step // 2
     boxes = (Box.of_mask(mask) for mask in masks)
     cells = (Box(b.y0 * step + start, b.x0 * step + start, b.y1 * step + start, b.x1 * step + start) for b in boxes)
-    better = np.array([drawn.iou(proposed) > drawn.iou(present) for drawn in cells])
-    chance = rng.permutation(better)
-    gain = _split_area(masks, chance) - _split_area(masks, better)
+    better = np.array([cell.iou(proposed) > cell.iou(present) for cell in cells])
+    gain = _split_area(masks, rng.permutation(better)) - _split_area(masks, better)
     return max(gain, 0.0) * step * step
 
 
