@@ -221,10 +221,10 @@ class Prediction:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the maps and of the belief, in bytes."""
-        maps = self.maps
-        arrays = [maps.local_mask, maps.local_probability, maps.local_uncertainty, *vars(self.belief).values()]
-        return sum(a.nbytes for a in arrays if isinstance(a, np.ndarray))
+        """Memory of the maps, the belief and the field, in bytes."""
+        held = [self.maps, self.belief, *(() if self.field is None else (self.field, *self.field.steps))]
+        arrays = {id(a): a.nbytes for part in held for a in vars(part).values() if isinstance(a, np.ndarray)}
+        return sum(arrays.values())
 
 
 @dataclass(frozen=True, eq=False)
