@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -63,13 +64,38 @@ def suggestion_to_dict(suggestion: Suggestion) -> dict[str, Any]:
 
 
 def rounds_to_dicts(rounds: Sequence[Round]) -> list[dict[str, Any]]:
-    """Rounds of a refinement in plain values, refused ones too."""
-    return [
-        {
-            "mean_uncertainty_before": r.before,
-            "mean_uncertainty_after": r.after,
-            "accepted": r.accepted,
-            "reason": r.reason,
-        }
-        for r in rounds
-    ]
+    """Rounds of a refinement in plain values, refused ones too.
+
+    Returns
+    -------
+    list of dict
+        "mean_uncertainty_before" and "_after" (entropy around the object), "rule", "before" and "after" (what the rule
+        compared), "area_ratio", "accepted", "reason", "box" (null if nothing was tried), "points_added" and "labels"
+        (who labelled them), and "prompts": all that was tried.
+    """
+    return [_round_to_dict(r) for r in rounds]
+
+
+def _round_to_dict(tried: Round) -> dict[str, Any]:
+    prompts = prompts_to_dict(tried.prompts)
+    prompts.pop("mask", None)  # thousands of logits, which no round changes
+    before, after = tried.mean_uncertainty
+    return {
+        "mean_uncertainty_before": before,
+        "mean_uncertainty_after": after,
+        "rule": tried.rule or None,
+        "before": _finite(tried.before),
+        "after": _finite(tried.after),
+        "area_ratio": _finite(tried.area_ratio),
+        "accepted": tried.accepted,
+        "reason": tried.reason,
+        "labels": tried.labels if tried.points else None,
+        "points_added": len(tried.points),
+        "box": None if tried.box is None else prompts["box"],
+        "prompts": prompts,
+    }
+
+
+def _finite(value: float) -> float | None:
+    """JSON has neither NaN nor infinity."""
+    return value if math.isfinite(value) else None

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from napari_uncertsam.pipeline import Pipeline
     from napari_uncertsam.prediction import Prediction, RefinedPrediction
     from napari_uncertsam.prompts import Prompts
+    from napari_uncertsam.refinement.settings import UgpaSettings
     from napari_uncertsam.volume import Volume
 
 _POINT_OPTIONS = ("--point", "--negative")
@@ -91,6 +92,10 @@ def segment(
         str | None, typer.Option(help='Intensities: a CT preset such as "lung", or LOW,HIGH; automatic without it.')
     ] = None,
     refine: Annotated[int, typer.Option(min=0, metavar="ROUNDS", help="Automatic refinement rounds.")] = 0,
+    ugpa: Annotated[
+        str,
+        typer.Option(help="How those rounds go: recommended, or paper (MedSAM-U to the letter)."),
+    ] = "recommended",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Allow --out to hold files already.")] = False,
@@ -102,6 +107,7 @@ def segment(
 
     # A wrong name is told before the minutes of loading and computing.
     parse_measure_of(method or "laplace", measure)
+    choices = parse_ugpa(ugpa)
     chosen = parse_window(window)
     volume = io.read(image)
     index = choose_slice(volume, plane, slice_index)
@@ -113,7 +119,8 @@ def segment(
 
     pipeline = Pipeline(load_engine(model, config, device))
     method = method or default_method(pipeline.engine)
-    settings = Settings(model=model, method=method, measure=parse_measure_of(method, measure), seed=seed, rounds=refine)
+    shown = parse_measure_of(method, measure)
+    settings = Settings(model=model, method=method, measure=shown, seed=seed, ugpa=choices, rounds=refine)
     request = Request(
         image_id=str(image),
         plane=plane,
@@ -171,6 +178,19 @@ def parse_measure_of(method: str, measure: str | None) -> Measure | None:
     if parsed not in known:
         raise InputError(f"The method {method} has no {parsed}; give --measure {' or '.join(known)}, or none.")
     return parsed
+
+
+def parse_ugpa(name: str) -> UgpaSettings:
+    """The preset of automatic refinement of that name.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    from napari_uncertsam.refinement.settings import UgpaSettings
+
+    return UgpaSettings.preset(name)
 
 
 def parse_window(text: str | None) -> Window | None:

@@ -4,6 +4,8 @@ Two published rules, both through one batched decode of one embedding:
 
 - ``ugmp`` (MedSAM-U, eq. 4 to 8): Gaussian noise on every coordinate, standard deviation 0.05 of the side.
 - ``uncertsam`` (UncertSAM's method ii): uniform noise, at most 0.1 of the side and 20 pixels of a 1024-pixel input.
+
+MedSAM-U does not say how large its noise is; ``pixels`` reads it in pixels of the input whatever the box's size.
 """
 
 from __future__ import annotations
@@ -15,19 +17,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_uncertsam.errors import InputError
-from napari_uncertsam.estimators.base import EnsembleBelief, decoded_iou, decoded_logits
+from napari_uncertsam.estimators.base import LOGIT_LIMIT, EnsembleBelief, decoded_iou, decoded_logits, finite_logits
 from napari_uncertsam.prompts import Box, Point
 
 if TYPE_CHECKING:
-    from napari_uncertsam.engine import Embedding, Engine
+    from napari_uncertsam.engine import Decoded, Embedding, Engine
     from napari_uncertsam.estimators.measures import Measure
     from napari_uncertsam.prompts import Prompts
 
-Rule = Literal["ugmp", "uncertsam"]
+Rule = Literal["ugmp", "uncertsam", "pixels"]
 Shift = Literal["independent", "shared"]
+Averaging = Literal["probability", "logit", "binary"]
+Token = Literal["engine", "first", "best-iou"]
 
-#: Noise relative to the box's side: the standard deviation (ugmp) or the largest shift (uncertsam).
-SCALES: dict[Rule, float] = {"ugmp": 0.05, "uncertsam": 0.1}
+#: Noise relative to the box's side: the standard deviation (ugmp) or the largest shift (uncertsam); for "pixels" the
+#: standard deviation relative to the side of the view, 10 pixels of 1024.
+SCALES: dict[Rule, float] = {"ugmp": 0.05, "uncertsam": 0.1, "pixels": 10 / 1024}
 #: Largest shift of UncertSAM's rule, relative to the side of the view: 20 pixels of 1024.
 CAP = 20 / 1024
 #: Jittered sides stay at least this long, in pixels of the view, unless the given side is shorter already.
@@ -58,7 +63,7 @@ def jitter_boxes(
         ``(H, W)`` of the view in pixels.
     resolution : int
         Side of the model's input; boxes are clipped to its pixels, as UncertSAM clips to [0, 1023].
-    rule : {"ugmp", "uncertsam"}
+    rule : {"ugmp", "uncertsam", "pixels"}
     scale : float, optional
         See :data:`SCALES` for the meaning and the default.
     shift : {"independent", "shared"}
@@ -74,8 +79,8 @@ def jitter_boxes(
     sides = np.array([box.height, box.width])
     scale = SCALES[rule] if scale is None else scale
     columns = 1 if shift == "shared" else 4
-    if rule == "ugmp":
-        noise = rng.standard_normal((n, columns)) * np.tile(scale * sides, 2)
+    if rule != "uncertsam":
+        noise = rng.standard_normal((n, columns)) * np.tile(scale * (sides if rule == "ugmp" else np.array(shape)), 2)
     else:
         largest = np.minimum(scale * sides, CAP * np.array(shape))
         noise = rng.uniform(-1, 1, (n, columns)) * np.tile(largest, 2)
@@ -129,7 +134,7 @@ class PromptPerturbation:
 
     Parameters
     ----------
-    rule : {"uncertsam", "ugmp"}
+    rule : {"uncertsam", "ugmp", "pixels"}
     n : int
         Decodes in all, the given prompts included if they are.
     scale : float, optional
@@ -138,6 +143,12 @@ class PromptPerturbation:
         See :func:`jitter_boxes`.
     include_given : bool
         Whether the given prompts are one of the n.
+    average : {"probability", "logit", "binary"}
+        What is averaged over the prompts (eq. 6): the probabilities; the logits, after which nothing is left that the
+        prompts disagree about; or the masks.
+    token : {"engine", "first", "best-iou"}
+        Which mask of the model's: the one that SAM 2 takes by itself, its mask for a single answer, or the one with the
+        highest estimate of its overlap.
 
     Raises
     ------
@@ -156,9 +167,16 @@ class PromptPerturbation:
     scale: float | None = None
     shift: Shift = "independent"
     include_given: bool = True
+    average: Averaging = "probability"
+    token: Token = "engine"
 
     def __post_init__(self) -> None:
-        for what, value, choices in (("rule", self.rule, get_args(Rule)), ("shift", self.shift, get_args(Shift))):
+        for what, value, choices in (
+            ("rule", self.rule, get_args(Rule)),
+            ("shift", self.shift, get_args(Shift)),
+            ("averaging", self.average, get_args(Averaging)),
+            ("token", self.token, get_args(Token)),
+        ):
             if value not in choices:
                 raise InputError(f"There is no perturbation {what} {value!r}; choose one of {', '.join(choices)}.")
         if self.n < 1:
@@ -223,8 +241,21 @@ class PromptPerturbation:
             If the model fails.
         """
         variants = self.variants(prompts, rng, shape=embedding.shape, resolution=engine.resolution)
-        decoded = engine.decode(embedding, variants)
-        return EnsembleBelief(decoded_logits(decoded), predicted_iou=decoded_iou(decoded))
+        members, overlap = self._chosen(engine.decode(embedding, variants))
+        if self.average == "logit":
+            members = members.mean(0, keepdims=True)
+        elif self.average == "binary":
+            members = np.where(members > 0, LOGIT_LIMIT, -LOGIT_LIMIT).astype(np.float32)
+        return EnsembleBelief(members, predicted_iou=overlap)
+
+    def _chosen(self, decoded: Decoded) -> tuple[NDArray[np.float32], float]:
+        """Logits ``(n, h, w)`` of the token asked for, and its mean estimated overlap."""
+        if self.token == "engine":
+            return decoded_logits(decoded), decoded_iou(decoded)
+        rows = np.arange(len(decoded.token_iou))
+        overlaps = decoded.token_iou.detach().float().cpu().numpy()
+        token = overlaps.argmax(1) if self.token == "best-iou" else np.zeros_like(rows)
+        return finite_logits(decoded.token_logits[rows, token]), float(overlaps[rows, token].mean())
 
 
 class UgmpPerturbation(PromptPerturbation):

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from napari_uncertsam.refinement.rounds import Refinement, Round, refine
-from napari_uncertsam.refinement.settings import PAPER, RECOMMENDED, UgpaSettings
+from napari_uncertsam.refinement.settings import PAPER, PRESETS, RECOMMENDED, UgpaSettings
 
-__all__ = ["PAPER", "RECOMMENDED", "Refinement", "Round", "UgpaSettings", "refine"]
+__all__ = ["PAPER", "PRESETS", "RECOMMENDED", "Refinement", "Round", "UgpaSettings", "refine"]

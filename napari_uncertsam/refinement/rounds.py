@@ -1,7 +1,7 @@
 """Automatic rounds of UGPA (MedSAM-U, eq. 9 to 14) on top of any estimator.
 
-One round: the box around what is uncertain, optionally points, predict again, verify. Everything here is in the frame
-of the view; the maps lie on its low-resolution grid.
+One round: propose a box, optionally points, predict again, verify. Everything here is in the frame of the view; the
+maps lie on its low-resolution grid.
 """
 
 from __future__ import annotations
@@ -11,23 +11,30 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_uncertsam.errors import Cancelled, InputError
-from napari_uncertsam.estimators.base import Belief, Estimator
+from napari_uncertsam.estimators.base import Belief, Estimator, decoded_logits
+from napari_uncertsam.estimators.prompt_perturbation import PromptPerturbation
 from napari_uncertsam.prompts import Box, Point, Prompts
-from napari_uncertsam.refinement.settings import PAPER, RECOMMENDED, UgpaSettings
+from napari_uncertsam.refinement.boxes import hypothesise
+from napari_uncertsam.refinement.grid import Grid
+from napari_uncertsam.refinement.settings import PAPER, PRESETS, RECOMMENDED, UgpaSettings
 from napari_uncertsam.suggestions.ugpa import cells_in, suggest_points, uncertain_box
-from napari_uncertsam.suggestions.verify import Mask, Verification, pixelwise, verify
+from napari_uncertsam.suggestions.verify import Evidence, Mask, Verification, pixelwise, verify
 from napari_uncertsam.uncertainty import mean_uncertainty
 from napari_uncertsam.view import View
 
 if TYPE_CHECKING:
     from napari_uncertsam.engine import Embedding, Engine
 
-__all__ = ["PAPER", "RECOMMENDED", "Refinement", "Round", "UgpaSettings", "refine"]
+__all__ = ["PAPER", "PRESETS", "RECOMMENDED", "Refinement", "Round", "UgpaSettings", "refine"]
 
 #: Says whether the place ``(y, x)``, in pixels of the view, is inside the object.
 Truth = Callable[[float, float], bool]
+
+#: Boxes drawn a little differently, for rules that ask how much they agree.
+REDRAWN = PromptPerturbation(rule="ugmp", n=6, scale=0.1, include_given=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +44,12 @@ class Round:
     Parameters
     ----------
     before, after : float
-        What was compared: mean uncertainty in nats unless the verification rule says otherwise. Equal if skipped.
+        What the verification rule compared. If skipped, both are the mean uncertainty.
     accepted : bool
     reason : str
         One sentence for the user.
     box : Box or None
-        The proposed box in pixels of the view; None if the round was skipped.
+        The proposed box; None if the round was skipped. Places are in pixels of the view until :meth:`on_slice`.
     points : tuple of Point
         The points that were added.
     prompts : Prompts
@@ -51,6 +58,12 @@ class Round:
         What came of it, whether kept or not; None if the round was skipped.
     area_ratio : float
         Area of the mask after over the area before; 1 if the round was skipped.
+    rule : str
+        The rule that compared, a name of `napari_uncertsam.suggestions.verify.RULES`; empty if the round was skipped.
+    labels : str
+        Who labelled the points, see :class:`UgpaSettings`.
+    uncertainty : (float, float), optional
+        Mean entropy around the object before and after, in nats; None where that is what was compared.
     """
 
     before: float
@@ -62,11 +75,28 @@ class Round:
     prompts: Prompts
     belief: Belief | None = None
     area_ratio: float = 1.0
+    rule: str = ""
+    labels: str = "none"
+    uncertainty: tuple[float, float] | None = None
+
+    @property
+    def mean_uncertainty(self) -> tuple[float, float]:
+        """Mean entropy around the object before and after, in nats."""
+        return (self.before, self.after) if self.uncertainty is None else self.uncertainty
+
+    def on_slice(self, view: View, resolution: int) -> Round:
+        """The same with box, points and prompts in coordinates of the slice that a model's `view` shows."""
+        prompts = view.prompts_to_slice(self.prompts, resolution)
+        added = view.prompts_to_slice(Prompts(self.points, self.box), resolution)
+        return replace(self, prompts=prompts, points=added.points, box=added.box)
 
 
 @dataclass(frozen=True, eq=False)
 class Refinement:
-    """What is to be used from now on: the first prompts and belief if no round was accepted."""
+    """What is to be used from now on: if no round was accepted, the first prompts and the belief that it started from.
+
+    That is the belief that was given, or the mean of the settings' first boxes.
+    """
 
     prompts: Prompts
     belief: Belief
@@ -76,31 +106,6 @@ class Refinement:
     def accepted(self) -> bool:
         """Whether any round was kept."""
         return any(r.accepted for r in self.rounds)
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """Where things of a view lie on its low-resolution grid."""
-
-    view: View
-    shape: tuple[int, int]
-    resolution: int
-
-    def box_to_cells(self, box: Box) -> Box:
-        """A box prompt as the cells that it covers."""
-        pixels = self.view.prompts_to_slice(Prompts(box=box), self.resolution).box
-        assert pixels is not None
-        return self.view.box_to_grid(pixels, self.shape)
-
-    def points_to_cells(self, points: tuple[Point, ...]) -> list[tuple[float, float]]:
-        """Point prompts in fractional cells."""
-        pixels = self.view.prompts_to_slice(Prompts(points), self.resolution).points
-        return [self.view.slice_to_grid(p.y, p.x, self.shape) for p in pixels]
-
-    def prompts(self, box: Box, points: tuple[tuple[int, int, bool], ...]) -> Prompts:
-        """A box of cells and labelled cells as prompts."""
-        placed = tuple(Point(*self.view.point_to_slice(y, x, self.shape), inside) for y, x, inside in points)
-        return self.view.prompts_to_view(Prompts(placed, self.view.box_to_slice(box, self.shape)), self.resolution)
 
 
 def refine(
@@ -125,6 +130,7 @@ def refine(
     prompts : Prompts
         What gave `belief`, in pixels of the view. Without a box, the box of the mask takes its place.
     belief : Belief
+        Where the first round starts from, unless the settings ask for first boxes of their own.
     estimator : Estimator
         Predicts for the proposed prompts; the one that gave `belief`, for a fair comparison. Not used if the settings
         ask for refined boxes of their own.
@@ -149,13 +155,18 @@ def refine(
         raise InputError(
             "Oracle labels need the ground truth; without it choose the label rule none or by-probability."
         )
-    grid = _Grid(View.whole(*embedding.shape), belief.shape, engine.resolution)
-    predictor = settings.refined() or estimator
+    first = settings.first()
+    if first is not None and rounds:
+        given = prompts if settings.first_points == "user" or prompts.box is None else replace(prompts, points=())
+        belief = first.estimate(engine, embedding, given, rng)
+    grid = Grid(View.whole(*embedding.shape), belief.shape, engine.resolution)
+    attempt = _Attempt(engine, embedding, settings.refined() or estimator, rng, settings, grid, truth)
+    given_box = _start_box(prompts, belief, grid)
     done: list[Round] = []
     for _ in range(rounds):
         if cancelled is not None and cancelled():
             raise Cancelled("The refinement was cancelled.")
-        step, kept = _round(engine, embedding, prompts, belief, predictor, rng, settings, grid, truth)
+        step, kept = attempt.round(prompts, belief, given_box)
         done.append(step)
         if not step.accepted:
             break
@@ -163,48 +174,136 @@ def refine(
     return Refinement(prompts, belief, tuple(done))
 
 
-def _round(
-    engine: Engine,
-    embedding: Embedding,
-    prompts: Prompts,
-    belief: Belief,
-    estimator: Estimator,
-    rng: np.random.Generator,
-    settings: UgpaSettings,
-    grid: _Grid,
-    truth: Truth | None,
-) -> tuple[Round, Belief]:
-    """One round, and the belief to keep if it is accepted."""
-    start = _start_box(prompts, belief, grid)
-    if start is None:
-        return _skipped(prompts, belief, None, "there is neither a box nor a mask to start from; draw a box"), belief
-    proposed = _proposed_box(start, prompts, belief, settings, grid)
-    region = cells_in(grid.shape, start, settings.dilation)
-    if proposed is None:
-        most = float(belief.entropy().max())
-        why = "nothing uncertain touches the object" if most >= settings.floor else "the mask is certain everywhere"
-        return _skipped(prompts, belief, region, f"{why} (at most {most:.2f} nats)"), belief
-    region |= cells_in(grid.shape, proposed, settings.dilation)
-    added = grid.prompts(proposed, _labelled(start, prompts, belief, settings, grid, truth))
-    tried = replace(prompts, box=added.box, points=(*prompts.points, *added.points))
-    after = estimator.estimate(engine, embedding, tried, rng)
-    kept = pixelwise(belief, after) if settings.verification == "per-pixel" else after
-    verdict = verify(belief, kept, region, rule=settings.verification, guard=settings.guard)
-    return _judged(verdict, added, tried, kept), kept
+@dataclass(frozen=True)
+class _Proposal:
+    """A box in cells and, where many were compared, the expected Dice of the present mask and of its own."""
+
+    box: Box
+    expected: tuple[float, float] = (np.nan, np.nan)
 
 
-def _judged(verdict: Verification, added: Prompts, tried: Prompts, belief: Belief) -> Round:
-    return Round(
-        verdict.before,
-        verdict.after,
-        verdict.accepted,
-        verdict.reason,
-        added.box,
-        added.points,
-        tried,
-        belief,
-        verdict.area_ratio,
-    )
+@dataclass(frozen=True, eq=False)
+class _Attempt:
+    """What all rounds of a refinement have in common."""
+
+    engine: Engine
+    embedding: Embedding
+    estimator: Estimator
+    rng: np.random.Generator
+    settings: UgpaSettings
+    grid: Grid
+    truth: Truth | None
+
+    def round(self, prompts: Prompts, belief: Belief, given: Box | None) -> tuple[Round, Belief]:
+        """One round, and the belief to keep if it is accepted; `given` is the user's box in cells."""
+        settings, grid = self.settings, self.grid
+        start = _start_box(prompts, belief, grid)
+        if start is None:
+            return _skipped(
+                prompts, belief, None, "there is neither a box nor a mask to start from; draw a box"
+            ), belief
+        found = self._propose(start, given or start, prompts, belief)
+        region = cells_in(grid.shape, start, settings.dilation)
+        if isinstance(found, str):
+            return _skipped(prompts, belief, region, found), belief
+        region |= cells_in(grid.shape, found.box, settings.dilation)
+        added = grid.prompts(found.box, self._labelled(start, prompts, belief))
+        tried = replace(prompts, box=added.box, points=(*prompts.points, *added.points))
+        after = self.estimator.estimate(self.engine, self.embedding, tried, self.rng)
+        kept = pixelwise(belief, after) if settings.verification == "per-pixel" else after
+        before, behind = (
+            Evidence(b, lambda p=p: self._redrawn(p), expected)  # type: ignore[misc]
+            for b, p, expected in zip((belief, kept), (prompts, tried), found.expected, strict=True)
+        )
+        rule = {"rule": settings.verification, "margin": settings.margin, "guard": settings.guard}
+        verdict = verify(before, behind, region, **rule)  # type: ignore[arg-type]
+        uncertainty = mean_uncertainty(belief.entropy(), region), mean_uncertainty(kept.entropy(), region)
+        return self._judged(verdict, added, tried, kept, uncertainty), kept
+
+    def _judged(
+        self, verdict: Verification, added: Prompts, tried: Prompts, belief: Belief, uncertainty: tuple[float, float]
+    ) -> Round:
+        return Round(
+            verdict.before,
+            verdict.after,
+            verdict.accepted,
+            verdict.reason,
+            added.box,
+            added.points,
+            tried,
+            belief,
+            verdict.area_ratio,
+            self.settings.verification,
+            self.settings.labels,
+            uncertainty,
+        )
+
+    def _redrawn(self, prompts: Prompts) -> NDArray[np.float32]:
+        """Logits ``(n, h, w)`` of the prompts with other boxes about theirs."""
+        shape, resolution = self.embedding.shape, self.engine.resolution
+        variants = REDRAWN.variants(prompts, self.rng, shape=shape, resolution=resolution)
+        return decoded_logits(self.engine.decode(self.embedding, variants))
+
+    def _propose(self, start: Box, given: Box, prompts: Prompts, belief: Belief) -> _Proposal | str:
+        """A box to try, or why there is none."""
+        settings = self.settings
+        by_uncertainty = settings.proposals == "uncertain"
+        box = self._uncertain_box(start, prompts, belief) if by_uncertainty else None
+        if box is None and by_uncertainty:
+            most = float(belief.entropy().max())
+            why = "nothing uncertain touches the object" if most >= settings.floor else "the mask is certain everywhere"
+            return f"{why} (at most {most:.2f} nats)"
+        if box is not None and settings.verification != "hypotheses":
+            return _Proposal(box)
+        extra = () if box is None else (box,)
+        tried = hypothesise(self.engine, self.embedding, prompts, start, self.grid, extra)
+        expected = tried.expected_dice(given, self.embedding.image)
+        best = 1 if extra else int(np.where(tried.faithful(self.grid), expected, -np.inf).argmax())
+        if best == 0:
+            return f"of {len(expected)} boxes the present one explains best what is seen"
+        return _Proposal(tried.boxes[best], (float(expected[0]), float(expected[best])))
+
+    def _uncertain_box(self, start: Box, prompts: Prompts, belief: Belief) -> Box | None:
+        settings = self.settings
+        box = uncertain_box(
+            belief.entropy(),
+            belief.probability(),
+            start,
+            threshold=settings.threshold,
+            components=settings.components,
+            floor=settings.floor,
+            dilation=settings.dilation,
+            smallest=settings.smallest,
+        )
+        if box is None or settings.extent == "uncertain":
+            return box
+        mask = belief.logits() > 0
+        parts = [Box.of_mask(mask)] if mask.any() else []
+        parts += [Box(y, x, y, x) for y, x in self.grid.points_to_cells(p for p in prompts.points if p.positive)]
+        for part in parts:
+            box = box.union(part)
+        return box
+
+    def _labelled(self, start: Box, prompts: Prompts, belief: Belief) -> tuple[tuple[int, int, bool], ...]:
+        """The most uncertain cells with their labels, by the settings' rule."""
+        settings, grid = self.settings, self.grid
+        if settings.labels == "none" or settings.points == 0:
+            return ()
+        found = suggest_points(
+            belief.entropy(),
+            belief.probability(),
+            settings.points,
+            spread=settings.spread,
+            radius=settings.radius,
+            box=start,
+            known=grid.points_to_cells(prompts.points),
+        )
+        labels = [True] * len(found)
+        if settings.labels == "by-probability":
+            labels = [p.probability > 0.5 for p in found]
+        elif settings.labels == "oracle" and self.truth is not None:
+            labels = [bool(self.truth(*grid.view.point_to_slice(p.y, p.x, grid.shape))) for p in found]
+        return tuple((p.y, p.x, label) for p, label in zip(found, labels, strict=True))
 
 
 def _skipped(prompts: Prompts, belief: Belief, region: Mask | None, why: str) -> Round:
@@ -213,52 +312,9 @@ def _skipped(prompts: Prompts, belief: Belief, region: Mask | None, why: str) ->
     return Round(mean, mean, False, f"Kept the mask as it is: {why}.", None, (), prompts)
 
 
-def _start_box(prompts: Prompts, belief: Belief, grid: _Grid) -> Box | None:
+def _start_box(prompts: Prompts, belief: Belief, grid: Grid) -> Box | None:
     """The user's box in cells, or that of the mask."""
     if prompts.box is not None:
         return grid.box_to_cells(prompts.box)
     mask = belief.logits() > 0
     return Box.of_mask(mask) if mask.any() else None
-
-
-def _proposed_box(start: Box, prompts: Prompts, belief: Belief, settings: UgpaSettings, grid: _Grid) -> Box | None:
-    box = uncertain_box(
-        belief.entropy(),
-        belief.probability(),
-        start,
-        threshold=settings.threshold,
-        components=settings.components,
-        floor=settings.floor,
-        dilation=settings.dilation,
-    )
-    if box is None or settings.extent == "uncertain":
-        return box
-    mask = belief.logits() > 0
-    parts = [box, Box.of_mask(mask)] if mask.any() else [box]
-    inside = tuple(p for p in prompts.points if p.positive)
-    parts += [Box(y, x, y, x) for y, x in grid.points_to_cells(inside)]
-    tops, lefts, bottoms, rights = zip(*((p.y0, p.x0, p.y1, p.x1) for p in parts), strict=True)
-    return Box(min(tops), min(lefts), max(bottoms), max(rights))
-
-
-def _labelled(
-    start: Box, prompts: Prompts, belief: Belief, settings: UgpaSettings, grid: _Grid, truth: Truth | None
-) -> tuple[tuple[int, int, bool], ...]:
-    """The most uncertain cells with their labels, by the settings' rule."""
-    if settings.labels == "none" or settings.points == 0:
-        return ()
-    found = suggest_points(
-        belief.entropy(),
-        belief.probability(),
-        settings.points,
-        spread=settings.spread,
-        radius=settings.radius,
-        box=start,
-        known=grid.points_to_cells(prompts.points),
-    )
-    labels = [True] * len(found)
-    if settings.labels == "by-probability":
-        labels = [p.probability > 0.5 for p in found]
-    elif settings.labels == "oracle" and truth is not None:
-        labels = [bool(truth(*grid.view.point_to_slice(p.y, p.x, grid.shape))) for p in found]
-    return tuple((p.y, p.x, label) for p, label in zip(found, labels, strict=True))

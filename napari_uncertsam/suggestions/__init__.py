@@ -6,10 +6,11 @@ Pure functions on maps ``(h, w)`` over the view; positions and boxes are in grid
 from __future__ import annotations
 
 from napari_uncertsam.suggestions.ugpa import GridPoint, box_means, cells_in, suggest_points, uncertain_box
-from napari_uncertsam.suggestions.verify import RULES, Verification, pixelwise, verify
+from napari_uncertsam.suggestions.verify import RULES, Evidence, Verification, pixelwise, verify
 
 __all__ = [
     "RULES",
+    "Evidence",
     "GridPoint",
     "Verification",
     "box_means",

@@ -140,16 +140,39 @@ def test_numbers_of_a_point_are_joined() -> None:
     assert join_points(["--point=1 2"]) == ["--point=1 2"]
 
 
-def test_refinement_rounds_are_reported(run: Run, engine: FakeEngine, picture: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("preset", ["recommended", "paper"])
+def test_refinement_rounds_are_reported(
+    run: Run, engine: FakeEngine, picture: Path, tmp_path: Path, preset: str
+) -> None:
     # A box that cuts the ellipse off leaves the rest uncertain, so there is something to refine.
-    result = run("segment", picture, "--box", 40, 34, 87, 70, "--refine", 2, "--out", tmp_path / "out")
+    arguments = ("segment", picture, "--box", 48, 56, 95, 119, "--refine", 2, "--ugpa", preset)
+    result = run(*arguments, "--out", tmp_path / "out")
     assert result.code == 0, result.err
-    rounds = json.loads((tmp_path / "out" / "summary.json").read_text("utf-8"))["rounds"]
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text("utf-8"))
+    rounds = summary["rounds"]
     assert 1 <= len(rounds) <= 2
-    for one in rounds:
-        assert set(one) >= {"mean_uncertainty_before", "mean_uncertainty_after", "accepted"}
-        assert not one["accepted"] or one["mean_uncertainty_after"] < one["mean_uncertainty_before"]
+    for number, one in enumerate(rounds, start=1):
+        assert set(one) >= {"mean_uncertainty_before", "mean_uncertainty_after", "accepted", "area_ratio", "reason"}
+        if one["box"] is None:  # looked, and nothing to try
+            assert not one["accepted"]
+            continue
+        rises = preset == "recommended"  # Dice, or entropy
+        assert one["rule"] == ("hypotheses" if rises else "mean-entropy-image")
+        assert not one["accepted"] or (one["after"] > one["before"]) == rises
+        assert one["prompts"]["box"] == one["box"]
+        assert one["points_added"] == (0 if rises else 10)
+        assert len(one["prompts"]["points"]) == number * one["points_added"]
+    if rounds[0]["accepted"] and len(rounds) == 2 and not rounds[1]["accepted"]:
+        assert summary["prompts"]["box"] == pytest.approx(rounds[0]["box"])
     assert "refinement rounds kept" in result.out
+
+
+def test_an_unknown_refinement_is_told_before_anything_else(
+    run: Run, engine: FakeEngine, picture: Path, tmp_path: Path
+) -> None:
+    arguments = ("segment", picture, *BOX, "--out", tmp_path / "out", "--refine", 1, "--ugpa", "magic")
+    assert "choose one of recommended, paper" in run(*arguments).sentence
+    assert engine.embed_calls == 0
 
 
 def test_the_same_seed_gives_the_same_files(run: Run, engine: FakeEngine, picture: Path, tmp_path: Path) -> None:

@@ -15,14 +15,16 @@ from napari_uncertsam.estimators import Belief, Estimator, PointBelief
 from napari_uncertsam.estimators.prompt_perturbation import PromptPerturbation
 from napari_uncertsam.prompts import Box, Point, Prompts
 from napari_uncertsam.refinement import PAPER, RECOMMENDED, Refinement, UgpaSettings, refine
+from napari_uncertsam.refinement.grid import Grid
 from napari_uncertsam.refinement.methods import make_method
-from napari_uncertsam.refinement.rounds import _Grid
 from napari_uncertsam.view import View
 from tests.fakes import FakeEngine, scene
 
 OBJECT = Box(40, 34, 87, 97)
 SHIFTED = Box(48, 56, 95, 119)  # overlap 0.38 with OBJECT, cuts off its left third
 WHOLE = View.whole(128, 128)
+#: One round of the uncertain box, judged by the entropy around the object.
+UNCERTAIN = UgpaSettings(proposals="uncertain", verification="mean-entropy-roi")
 
 
 class Fixed:
@@ -56,7 +58,7 @@ def start(
 
 def run(
     state: tuple[FakeEngine, Embedding, Prompts, Belief, Estimator],
-    settings: UgpaSettings = RECOMMENDED,
+    settings: UgpaSettings = UNCERTAIN,
     rounds: int = 1,
 ) -> Refinement:
     engine, embedding, prompts, belief, estimator = state
@@ -95,7 +97,7 @@ def test_collapse_is_refused_and_everything_kept() -> None:
     engine, embedding, prompts, belief, _ = start(Prompts(box=SHIFTED))
     collapse = Fixed(np.full((64, 64), -20.0))
     rng = np.random.default_rng(0)
-    result = refine(engine, embedding, prompts, belief, collapse, rng)
+    result = refine(engine, embedding, prompts, belief, collapse, rng, UNCERTAIN)
     assert not result.accepted
     assert result.prompts is prompts
     assert result.belief is belief
@@ -104,7 +106,7 @@ def test_collapse_is_refused_and_everything_kept() -> None:
     assert tried.area_ratio == 0
     assert tried.prompts != prompts
     # The paper's bare mean takes the bait: the guard is what refuses.
-    bare = replace(RECOMMENDED, verification="mean-entropy-image", guard=None)
+    bare = replace(UNCERTAIN, verification="mean-entropy-image", guard=None)
     assert refine(engine, embedding, prompts, belief, collapse, rng, bare).accepted
 
 
@@ -113,7 +115,7 @@ def test_a_certain_mask_is_left_alone() -> None:
     logits = np.full((64, 64), -9.0)
     logits[20:44, 17:49] = 9.0
     calls = engine.decode_calls
-    result = refine(engine, embedding, prompts, PointBelief(logits), estimator, np.random.default_rng(0))
+    result = refine(engine, embedding, prompts, PointBelief(logits), estimator, np.random.default_rng(0), UNCERTAIN)
     [skipped] = result.rounds
     assert not skipped.accepted
     assert skipped.box is None
@@ -127,7 +129,7 @@ def test_uncertainty_elsewhere_is_not_the_objects() -> None:
     logits = np.full((64, 64), -9.0)
     logits[20:44, 17:49] = 9.0
     logits[56:63, 56:63] = -0.1
-    result = refine(engine, embedding, prompts, PointBelief(logits), estimator, np.random.default_rng(0))
+    result = refine(engine, embedding, prompts, PointBelief(logits), estimator, np.random.default_rng(0), UNCERTAIN)
     assert "nothing uncertain touches the object" in result.rounds[0].reason
     assert result.rounds[0].before < 2e-3  # the mean around the box, not of the view
 
@@ -142,7 +144,7 @@ def test_clicks_start_from_the_mask() -> None:
 def test_neither_box_nor_mask_is_skipped_with_a_reason() -> None:
     engine, embedding, prompts, _, estimator = start(Prompts((Point(5, 5, False),)))
     belief = PointBelief(np.full((64, 64), -0.5))
-    result = refine(engine, embedding, prompts, belief, estimator, np.random.default_rng(0))
+    result = refine(engine, embedding, prompts, belief, estimator, np.random.default_rng(0), UNCERTAIN)
     assert result.rounds[0].belief is None
     assert "draw a box" in result.rounds[0].reason
 
@@ -152,9 +154,9 @@ def test_the_mask_keeps_a_box_from_shrinking_to_the_one_uncertain_side() -> None
     logits = np.full((64, 64), -9.0)
     logits[20:44, 17:49] = 9.0
     logits[20:44, 17:20] = 0.2  # only the left side is open
-    literal = replace(RECOMMENDED, extent="uncertain")
+    literal = replace(UNCERTAIN, extent="uncertain")
     widths = []
-    for settings in (RECOMMENDED, literal):
+    for settings in (UNCERTAIN, literal):
         out = refine(engine, embedding, prompts, PointBelief(logits), estimator, np.random.default_rng(0), settings)
         assert out.rounds[0].box is not None
         widths.append(out.rounds[0].box.width)
@@ -177,7 +179,7 @@ def test_paper_preset_makes_three_boxes_with_ten_positive_points() -> None:
 
 @pytest.mark.parametrize(("labels", "expected"), [("by-probability", None), ("oracle", None), ("none", 0)])
 def test_label_rules(labels: str, expected: int | None) -> None:
-    settings = replace(RECOMMENDED, points=5, labels=labels)  # type: ignore[arg-type]
+    settings = replace(UNCERTAIN, points=5, labels=labels)  # type: ignore[arg-type]
     engine, embedding, prompts, belief, estimator = start(Prompts(box=SHIFTED))
     truth = scene()[1] == 1
 
@@ -200,12 +202,12 @@ def test_label_rules(labels: str, expected: int | None) -> None:
 
 def test_oracle_without_a_truth_is_refused() -> None:
     with pytest.raises(InputError, match="ground truth"):
-        run(start(Prompts(box=SHIFTED)), replace(RECOMMENDED, points=3, labels="oracle"))
+        run(start(Prompts(box=SHIFTED)), replace(UNCERTAIN, points=3, labels="oracle"))
 
 
 def test_per_pixel_keeps_the_surer_belief_everywhere() -> None:
     state = start(Prompts(box=SHIFTED))
-    result = run(state, replace(RECOMMENDED, verification="per-pixel"))
+    result = run(state, replace(UNCERTAIN, verification="per-pixel"))
     assert result.accepted
     assert (result.belief.entropy() <= state[3].entropy() + 2e-6).all()
 
@@ -239,7 +241,7 @@ def test_cancelling_and_failing_pass_through() -> None:
 def test_boxes_and_points_go_to_the_grid_and_back(
     height: int, width: int, cells: tuple[float, ...], resolution: int
 ) -> None:
-    grid = _Grid(View.whole(height, width), (64, 64), resolution)
+    grid = Grid(View.whole(height, width), (64, 64), resolution)
     y, x = (int(c) for c in cells[:2])
     # At least a pixel of the view wide: thinner ones are not boxes of pixels.
     box = Box(y, x, max(cells[2], y) + np.ceil(64 / height), max(cells[3], x) + np.ceil(64 / width))
@@ -251,7 +253,7 @@ def test_boxes_and_points_go_to_the_grid_and_back(
 
 
 def test_the_whole_view_is_the_whole_grid() -> None:
-    grid = _Grid(View.whole(100, 200), (64, 64), 256)
+    grid = Grid(View.whole(100, 200), (64, 64), 256)
     whole = View.whole(100, 200).prompts_to_view(Prompts(box=Box(0, 0, 99, 199)), 256).box
     assert whole is not None
     cells = grid.box_to_cells(whole)

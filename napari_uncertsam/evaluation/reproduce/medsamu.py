@@ -110,7 +110,7 @@ def _refined(overlap: float, by: Overlap) -> Group:
                 continue
             # The same generator for every number of points: the three boxes are the same, so that points alone differ.
             rng = case_rng(seed, case.key, f"{spec.name} UGPA")
-            choices = replace(UGPA_OF_THE_PAPER, points=points)
+            choices = replace(UGPA_OF_THE_PAPER, points=points, first_boxes=None)  # `start` is what those gave
             found = refine(sight.engine, sight.embedding, prompts, start, ugmp, rng, choices)
             yield name, _overlaps(sight.mask(found.belief), case.truth) | {"accepted": float(found.accepted)}
 
