@@ -67,10 +67,21 @@ def evaluate(
     tolerance: Annotated[float, typer.Option(min=0, help="Of the normalised surface distance, mm or pixels.")] = 2.0,
     apart: Annotated[str, typer.Option(help="Modalities to leave out of the overall means, comma-separated.")] = "",
     annotators: Annotated[
-        str, typer.Option(help="Simulated annotators, comma-separated: suggested, largest-error, random.")
+        str,
+        typer.Option(
+            help="Simulated annotators, comma-separated: information (the widget's questions), mutual-information, "
+            "entropy, ugpa, random, largest-error."
+        ),
     ] = "",
     clicks: Annotated[int, typer.Option(min=0, help="Answers of an annotator at most.")] = 10,
     wrong_rate: Annotated[float, typer.Option(min=0, max=1, help="How often an annotator errs.")] = 0.0,
+    conditioning: Annotated[
+        bool,
+        typer.Option(
+            "--conditioning/--no-conditioning",
+            help="An annotator's answers condition the mask, or only prompt the model.",
+        ),
+    ] = True,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
     maps: Annotated[bool, typer.Option("--maps/--no-maps", help="Keep predictions, to look at them later.")] = True,
     worst: Annotated[int, typer.Option(min=0, help="Pictures of so many worst cases in the report.")] = 12,
@@ -95,6 +106,7 @@ def evaluate(
         annotators=tuple(dict.fromkeys(names(annotators))),
         clicks=clicks,
         wrong_rate=wrong_rate,
+        conditioning=conditioning,
         maps=maps,
         window=parse_window(window),
     )

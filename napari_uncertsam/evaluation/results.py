@@ -57,8 +57,8 @@ class Results:
         - "dataset": "name", "path", "images", "cases", "groups", and what :func:`open_dataset` needs to open it again:
           "where" and "root" (null unless it was opened by its name), "split" (null where there is none), "options";
         - "settings": "model", "methods", "prompts" (names), "zoom", "seed", "tolerance", "level", "apart" (modalities
-          left out of the overall means), "annotators", "clicks", "wrong_rate", "maps", "window" (low, high, name; null
-          for automatic ones);
+          left out of the overall means), "annotators", "clicks", "wrong_rate", "conditioning" (of annotators), "maps",
+          "window" (low, high, name; null for automatic ones);
         - "record": model, checkpoint hash, device, versions;
         - "failed": ``[{"image", "reason"}]``, images and cases that were left out;
         - "cases": rows, see `rows`;

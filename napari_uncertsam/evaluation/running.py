@@ -137,7 +137,7 @@ class Evaluation:
             run = annotate(
                 self.pipeline,
                 case,
-                settings.of_method(settings.methods[0], suggestions=True),
+                settings.of_annotator(),
                 policy=policy,
                 start=spec,
                 clicks=settings.clicks,

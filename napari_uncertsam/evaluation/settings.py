@@ -44,6 +44,9 @@ class EvaluationSettings:
         Their answers at most.
     wrong_rate : float
         How often they err, in [0, 1].
+    conditioning : bool
+        Whether an annotator's answers condition the mask, as in the widget, or are prompts alone, as in other tools.
+        Predictions of methods are the model's alone in any case, as published.
     maps : bool
         Keep logits of every prediction, for pictures and the inspector.
     window : Window, optional
@@ -68,6 +71,7 @@ class EvaluationSettings:
     wrong_rate: float = 0.0
     maps: bool = True
     window: Window | None = None
+    conditioning: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "methods", tuple(map(full_name, self.methods)))
@@ -93,12 +97,15 @@ class EvaluationSettings:
                 f"A level is between 0 and 1 and a rate from 0 to 1, not {self.level} and {self.wrong_rate}."
             )
 
-    def of_method(self, method: str, *, suggestions: bool = False) -> Settings:
-        """Settings of the pipeline for one method; without suggestions, which cost time, unless somebody answers."""
-        usual = Settings()
-        count = usual.n_suggestions if suggestions else 0
+    def of_method(self, method: str) -> Settings:
+        """Settings of the pipeline for one method: without suggestions, which cost time; points are prompts alone."""
         name, measure = parse_method(method)
-        return Settings(self.model, name, measure, self.zoom, count, self.seed)
+        return Settings(self.model, name, measure, self.zoom, 0, self.seed, conditioning=False)
+
+    def of_annotator(self) -> Settings:
+        """Settings of the session that annotators work on: the first method's, with suggestions."""
+        counted = Settings().n_suggestions
+        return replace(self.of_method(self.methods[0]), n_suggestions=counted, conditioning=self.conditioning)
 
     def seen(self, case: Case) -> Case:
         """A case through the window of these settings, unless its dataset has one of its own."""
@@ -118,6 +125,7 @@ class EvaluationSettings:
             "annotators": list(self.annotators),
             "clicks": self.clicks,
             "wrong_rate": self.wrong_rate,
+            "conditioning": self.conditioning,
             "maps": self.maps,
             "window": None if self.window is None else [self.window.low, self.window.high, self.window.name],
         }

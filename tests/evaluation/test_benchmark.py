@@ -374,14 +374,22 @@ def test_annotators_are_those_of_single_runs(run: Evaluate, pipeline: Pipeline, 
     summary = results.document["annotators"][0]
     assert summary["runs"] == 7
     single = [
-        annotate(
-            pipeline, case, Settings(model="fake", method="entropy"), policy="largest-error", start="gt-box", clicks=3
-        )
+        annotate(pipeline, case, Settings("fake", "entropy"), policy="largest-error", start="gt-box", clicks=3)
         for image in open_dataset(data).images()
         for case in open_dataset(data).load(image)
         if case.modality != "MR"
     ]
     assert summary["dice"][-1]["mean"] == pytest.approx(np.mean([r.dice[-1] for r in single]))
+
+
+def test_methods_are_the_models_alone_and_annotators_condition() -> None:
+    settings = replace(SETTINGS, annotators=("information",))
+    assert not settings.of_method("entropy").conditioning
+    assert settings.of_method("entropy").n_suggestions == 0
+    assert settings.of_annotator().conditioning
+    assert settings.of_annotator().n_suggestions > 0
+    assert not replace(settings, conditioning=False).of_annotator().conditioning
+    assert settings.to_dict()["conditioning"]
 
 
 def test_without_maps_nothing_is_kept_of_predictions(run: Evaluate) -> None:

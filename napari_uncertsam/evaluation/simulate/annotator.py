@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,18 +21,23 @@ from napari_uncertsam.evaluation.simulate.policies import Policy, Question, find
 from napari_uncertsam.evaluation.simulate.prompts import PromptSpec, parse_prompt
 from napari_uncertsam.pipeline import Pipeline
 from napari_uncertsam.prediction import Prediction, Settings
-from napari_uncertsam.prompts import Point, Prompts
+from napari_uncertsam.prompts import Box, Point, Prompts, Suggestion
 from napari_uncertsam.session import Session
+from napari_uncertsam.suggestions.quality import Quality
 
 
 @dataclass(frozen=True, slots=True)
 class Click:
-    """One answer: the place in pixels of the slice, what was said of it, and whether that was wrong on purpose."""
+    """One answer: the place in pixels of the slice, what was said of it, and whether that was wrong on purpose.
+
+    For ``kind="box"`` the place is the centre of a suggested box, and `inside` whether it was taken.
+    """
 
     y: float
     x: float
     inside: bool
     wrong: bool = False
+    kind: Literal["point", "box"] = "point"
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,15 @@ class AnnotationRun:
         The answers given, at most k.
     stopped : str, optional
         Why there were fewer than k; a sentence.
+    conditioning : bool
+        Whether answers conditioned the mask, or were prompts alone, see
+        :class:`~napari_uncertsam.prediction.Settings`.
+    quality : tuple of Quality or None
+        Expected Dice after 0, 1, ..., k answers, where the predictions told it.
+    gain : tuple of float
+        By how much the best suggestion was expected to reduce the uncertain area then, in pixels; 0 without one.
+    worth_asking : tuple of bool
+        Whether another answer was expected to help then.
     """
 
     policy: str
@@ -66,11 +80,14 @@ class AnnotationRun:
     mean_uncertainty: tuple[float, ...]
     clicks: tuple[Click, ...]
     stopped: str | None = None
+    conditioning: bool = True
+    quality: tuple[Quality | None, ...] = ()
+    gain: tuple[float, ...] = ()
+    worth_asking: tuple[bool, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        curves = {name: list(getattr(self, name)) for name in ("dice", "iou", "mean_uncertainty")}
-        return asdict(self) | curves | {"clicks": [asdict(click) for click in self.clicks]}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> AnnotationRun:
@@ -82,9 +99,13 @@ class AnnotationRun:
             If something is missing or is not what it should be.
         """
         try:
-            fields: dict[str, Any] = {**values, "clicks": tuple(Click(**click) for click in values["clicks"])}
-            for name in ("dice", "iou", "mean_uncertainty"):
-                fields[name] = tuple(map(float, values[name]))
+            # Before there was a choice, answers were prompts alone.
+            fields: dict[str, Any] = {"conditioning": False, **values}
+            fields["clicks"] = tuple(Click(**click) for click in values["clicks"])
+            for name in ("dice", "iou", "mean_uncertainty", "gain"):
+                fields[name] = tuple(map(float, values.get(name, ()) if name == "gain" else values[name]))
+            fields["quality"] = tuple(q and Quality(**q) for q in values.get("quality", ()))
+            fields["worth_asking"] = tuple(map(bool, values.get("worth_asking", ())))
             return cls(**fields)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"This is not the record of a simulated annotation: {error}.") from error
@@ -108,7 +129,8 @@ def annotate(
     pipeline : Pipeline
     case : Case
     settings : Settings
-        As the user of a session would have chosen them: method, zoom, number of suggestions.
+        As the user of a session would have chosen them: method, zoom, number of suggestions, conditioning. The policy
+        changes what it needs.
     policy : str
         A name of :data:`~napari_uncertsam.evaluation.simulate.policies.POLICIES`.
     start : PromptSpec or str
@@ -135,17 +157,21 @@ def annotate(
     if not 0 <= wrong_rate <= 1:
         raise InputError(f"The rate of wrong answers {wrong_rate} is not between 0 and 1.")
     (prompts,) = spec.draw(case.truth, case_rng(seed, case.key, spec.name))
+    settings = chosen.applied(settings)
     annotator = Annotator(pipeline, open_session(case, settings), case.truth)
     annotator.begin(prompts)
     choose, err = case_rng(seed, case.key, f"policy {policy}"), case_rng(seed, case.key, "wrong answers")
     while len(annotator.clicks) < clicks and annotator.go_on(chosen, choose, wrong=bool(err.random() < wrong_rate)):
         pass
     given = tuple(annotator.clicks)
-    dice, iou, uncertainty = (
-        _padded(values, clicks + 1) for values in (annotator.dice, annotator.iou, annotator.mean_uncertainty)
-    )
+    curves = {
+        name: _padded(getattr(annotator, name), clicks + 1)
+        for name in ("dice", "iou", "mean_uncertainty", "quality", "gain", "worth_asking")
+    }
     stopped = None if len(given) == clicks else chosen.finished
-    return AnnotationRun(policy, spec.name, wrong_rate, seed, dice, iou, uncertainty, given, stopped)
+    return AnnotationRun(
+        policy, spec.name, wrong_rate, seed, clicks=given, stopped=stopped, conditioning=settings.conditioning, **curves
+    )
 
 
 def open_session(case: Case, settings: Settings) -> Session:
@@ -172,7 +198,11 @@ class Annotator:
         self.dice: list[float] = []
         self.iou: list[float] = []
         self.mean_uncertainty: list[float] = []
+        self.quality: list[Quality | None] = []
+        self.gain: list[float] = []
+        self.worth_asking: list[bool] = []
         self.clicks: list[Click] = []
+        self._waiting: list[Question] = []
 
     def begin(self, prompts: Prompts) -> None:
         """Prompt as a user does, one thing after the other, and predict once."""
@@ -184,34 +214,51 @@ class Annotator:
 
     def go_on(self, policy: Policy, rng: np.random.Generator, wrong: bool) -> bool:
         """Answer one question and predict again; False when there is none left."""
-        question = policy.ask(self.session, self.truth, rng)
-        if question is None:
+        if not self._waiting:
+            self._waiting = list(policy.ask(self.session, self.truth, rng))
+        if not self._waiting:
             return False
-        inside = bool(self.truth[pixel_at(question.y, question.x, self.truth.shape)]) is not wrong
-        self._answer(question, inside)
-        self.clicks.append(Click(question.y, question.x, inside, wrong))
+        question = self._waiting.pop(0)
+        said, kind = question.suggestion, "point" if question.suggestion is None else question.suggestion.kind
+        right = self._is_better(said) if said is not None and said.kind == "box" else self._is_inside(question)
+        self._answer(question, right is not wrong)
+        self.clicks.append(Click(question.y, question.x, right is not wrong, wrong, kind))
         self._predict()
         return True
 
-    def _answer(self, question: Question, inside: bool) -> None:
+    def _is_inside(self, question: Question) -> bool:
+        return bool(self.truth[pixel_at(question.y, question.x, self.truth.shape)])
+
+    def _is_better(self, suggestion: Suggestion) -> bool:
+        """Whether a suggested box overlaps the true one more than the present box does."""
+        true, present = Box.of_mask(self.truth), self.session.prompts.box
+        assert suggestion.box is not None
+        return suggestion.box.iou(true) > (0.0 if present is None else present.iou(true))
+
+    def _answer(self, question: Question, yes: bool) -> None:
         if question.suggestion is not None:
-            self.session.answer(question.suggestion, inside)
+            self.session.answer(question.suggestion, yes)
         else:
-            self.session.add_point(Point(question.y, question.x, inside))
+            self.session.add_point(Point(question.y, question.x, yes))
 
     def _predict(self) -> None:
-        request = self.session.request
+        """Predict what is asked for now; a box that was refused changes nothing."""
+        request, last = self.session.request, self.session.prediction
         if request is None:
             raise InputError("There is nothing left to predict from: the answers took every positive prompt away.")
-        prediction = self.pipeline.predict(self.session.volume, request)
-        self.session.deliver(prediction)
-        self._measure(prediction)
+        if last is None or not self.session.is_current:
+            last = self.pipeline.predict(self.session.volume, request)
+            self.session.deliver(last)
+        self._measure(last)
 
     def _measure(self, prediction: Prediction) -> None:
         mask = prediction.maps.mask
         self.dice.append(metrics.dice(mask, self.truth))
         self.iou.append(metrics.iou(mask, self.truth))
         self.mean_uncertainty.append(prediction.mean_uncertainty)
+        self.quality.append(prediction.quality)
+        self.gain.append(float(prediction.gain_px))
+        self.worth_asking.append(bool(prediction.worth_asking))
 
 
 def _single(start: PromptSpec | str) -> PromptSpec:
@@ -225,5 +272,5 @@ def _single(start: PromptSpec | str) -> PromptSpec:
     return spec
 
 
-def _padded(values: list[float], length: int) -> tuple[float, ...]:
+def _padded(values: list[Any], length: int) -> tuple[Any, ...]:
     return tuple(values + values[-1:] * (length - len(values)))

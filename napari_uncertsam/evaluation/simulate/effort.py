@@ -85,6 +85,8 @@ class AnnotationSummary:
         For every measure and target.
     stopped : int
         Runs that ended before the last answer because there was nothing left to ask.
+    conditioning : bool
+        Whether answers conditioned the mask, or were prompts alone.
     """
 
     policy: str
@@ -97,6 +99,7 @@ class AnnotationSummary:
     iou: tuple[Average, ...]
     needed: tuple[ClicksNeeded, ...]
     stopped: int
+    conditioning: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; what is not known is None."""
@@ -114,7 +117,7 @@ class AnnotationSummary:
             If something is missing or is not what it should be.
         """
         try:
-            fields: dict[str, Any] = {**values}
+            fields: dict[str, Any] = {"conditioning": False, **values}  # before there was a choice
             for name in QUALITIES:
                 fields[name] = tuple(map(Average.from_dict, values[name]))
             needed = [{**n, "clicks": Average.from_dict(n["clicks"])} for n in values["needed"]]
@@ -172,7 +175,7 @@ def summarise_runs(
     if not runs or len(groups) != len(runs):
         raise InputError(f"A summary needs runs with one group each; got {len(runs)} and {len(groups)}.")
     first, k = runs[0], len(runs[0].dice) - 1
-    kinds = {(run.policy, run.start, run.wrong_rate, len(run.dice), len(run.iou)) for run in runs}
+    kinds = {(r.policy, r.start, r.wrong_rate, r.conditioning, len(r.dice), len(r.iou)) for r in runs}
     if len(kinds) > 1 or len(first.iou) != k + 1:
         raise InputError("Runs of different policies, starts, rates or numbers of answers cannot be averaged.")
     aims = [(quality, target) for quality in QUALITIES for target in targets]
@@ -194,4 +197,5 @@ def summarise_runs(
         iou=tuple(averages[k + 1 : 2 * (k + 1)]),
         needed=tuple(ClicksNeeded(*aim, average, column.count(None)) for aim, average, column in needed),
         stopped=sum(run.stopped is not None for run in runs),
+        conditioning=first.conditioning,
     )

@@ -15,7 +15,7 @@ from napari_uncertsam.evaluation.cases import Case
 from napari_uncertsam.evaluation.simulate import POLICIES, AnnotationRun, annotate, parse_prompt, summarise_runs
 from napari_uncertsam.evaluation.simulate.annotator import Annotator, Click, open_session
 from napari_uncertsam.evaluation.simulate.clicks import pixel_at
-from napari_uncertsam.evaluation.simulate.policies import find_policy
+from napari_uncertsam.evaluation.simulate.policies import ROUND, find_policy
 from napari_uncertsam.pipeline import Pipeline
 from napari_uncertsam.prediction import Prediction, Request, Settings
 from napari_uncertsam.prompts import Box, Point, Prompts, Suggestion
@@ -215,15 +215,68 @@ def test_every_policy_works_from_every_start(policy: str, start: str, zoom: bool
     pipeline = Recorder(FakeEngine())
     run = annotate(pipeline, case, settings, **options)
     assert (run.policy, run.start, run.wrong_rate, run.seed) == (policy, start, 0.5, 0)
-    assert len(run.clicks) == 4
-    assert run.stopped is None
-    masks = [p.maps.mask for p in pipeline.made]
-    assert run.dice == tuple(metrics.dice(m, case.truth) for m in masks)
-    assert run.iou == tuple(metrics.iou(m, case.truth) for m in masks)
-    assert run.mean_uncertainty == tuple(p.mean_uncertainty for p in pipeline.made)
-    assert all(p.request.settings == settings for p in pipeline.made)
+    # Where nothing is left that an answer would teach, the widget does not ask.
+    assert len(run.clicks) == 4 or (run.stopped and find_policy(policy).settings["suggest"] != "entropy")
+    # A suggested box that was refused changes nothing, and is not predicted again.
+    refused = [c.kind == "box" and not c.inside for c in run.clicks]
+    made = iter(pipeline.made)
+    shown = [next(made)]
+    for same in refused:
+        shown.append(shown[-1] if same else next(made))
+    assert next(made, None) is None
+    assert run.dice == tuple(metrics.dice(p.maps.mask, case.truth) for p in shown)
+    assert run.iou == tuple(metrics.iou(p.maps.mask, case.truth) for p in shown)
+    assert run.mean_uncertainty == tuple(p.mean_uncertainty for p in shown)
+    assert run.quality == tuple(p.quality for p in shown)
+    assert run.gain == tuple(p.gain_px for p in shown)
+    assert run.worth_asking == tuple(p.worth_asking for p in shown)
+    assert all(p.request.settings == find_policy(policy).applied(settings) for p in pipeline.made)
     assert annotate(Pipeline(FakeEngine()), case, settings, **options) == run
     assert AnnotationRun.from_dict(json.loads(json.dumps(run.to_dict()))) == run
+
+
+def test_a_round_of_medsam_u_is_of_one_prediction_and_its_box_is_taken_when_it_is_better() -> None:
+    case, pipeline = easy_case(), Recorder(FakeEngine())
+    run = annotate(pipeline, case, ENTROPY, policy="ugpa", start="box-0.5", clicks=ROUND + 1)
+    assert [c.kind for c in run.clicks] == ["point"] * ROUND + ["box"]
+    first = pipeline.made[0]
+    entropy, grid = first.belief.entropy().astype(float), first.belief.shape
+    for click in run.clicks[:ROUND]:
+        y, x = first.view.slice_to_grid(click.y, click.x, grid)
+        # Plain top-K of the first prediction, whatever was predicted since.
+        assert entropy[round(y), round(x)] == entropy.max()
+        entropy[round(y), round(x)] = 0
+    (suggested,) = [s for s in first.suggestions if s.kind == "box"]
+    true, present = Box.of_mask(case.truth), first.request.prompts.box
+    assert suggested.box is not None
+    assert present is not None
+    assert run.clicks[-1].inside == (suggested.box.iou(true) > present.iou(true))
+    assert pipeline.made[-1].request.prompts.box == (suggested.box if run.clicks[-1].inside else present)
+
+
+def test_the_most_uncertain_place_is_asked_one_at_a_time_and_never_twice() -> None:
+    case, pipeline = easy_case(), Recorder(FakeEngine())
+    run = annotate(pipeline, case, ENTROPY, policy="entropy", start="box-0.5", clicks=6)
+    assert len({pixel_at(c.y, c.x, case.truth.shape) for c in run.clicks}) == 6
+    for number, (click, before) in enumerate(zip(run.clicks, pipeline.made, strict=False)):
+        entropy = before.belief.entropy().astype(float)
+        for earlier in run.clicks[:number]:
+            y, x = before.view.slice_to_grid(earlier.y, earlier.x, entropy.shape)
+            entropy[round(y), round(x)] = 0
+        y, x = before.view.slice_to_grid(click.y, click.x, entropy.shape)
+        assert entropy[round(y), round(x)] == entropy.max()
+
+
+def test_without_conditioning_answers_are_prompts_alone() -> None:
+    case, settings = easy_case(), replace(ENTROPY, conditioning=False)
+    pipeline = Recorder(FakeEngine())
+    run = annotate(pipeline, case, settings, policy="largest-error", start="box-0.5", clicks=3)
+    assert not run.conditioning
+    assert run.quality == (None,) * 4
+    assert all(p.field is None for p in pipeline.made)
+    old = {k: v for k, v in run.to_dict().items() if k not in ("conditioning", "quality", "gain", "worth_asking")}
+    assert AnnotationRun.from_dict(old).dice == run.dice
+    assert not AnnotationRun.from_dict(old).conditioning
 
 
 def test_policies_share_their_start_and_seeds_decide() -> None:
@@ -267,7 +320,7 @@ def test_no_answers_is_the_prediction_of_the_start_alone() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"policy": "guess"}, "no policy 'guess'.*suggested, largest-error, random"),
+        ({"policy": "guess"}, "no policy 'guess'.*information, .*largest-error"),
         ({"start": "3B(0.5)"}, "cannot start from boxes-3-0.5, which averages 3"),
         ({"start": "nothing"}, "'nothing' is none"),
         ({"clicks": -1}, "not -1 and 0"),

@@ -39,7 +39,7 @@ def case(tmp_path: Path) -> Case:
 def test_the_mask_is_made_for_what_the_model_sees(case: Case, zoom: bool) -> None:
     engine, box = FakeEngine(), Box.of_mask(case.truth)
     outcome = predict_case(
-        Pipeline(engine), case, [Prompts(box=box)], Settings("fake", "entropy", zoom=zoom), hint=True
+        Pipeline(engine), case, [Prompts(box=box)], Settings("fake", "entropy", zoom=zoom, n_suggestions=0), hint=True
     )
     view = View.around(box, 96, 128) if zoom else View.whole(96, 128)
     assert outcome.view == view
