@@ -106,6 +106,8 @@ def suggestions_on_slice(
             rng = np.random.default_rng([settings.seed, 2])
             gain = cell * box_gain(drawn, view.box_to_grid(prompts.box, grid), box, rng)
         out.append(Suggestion("box", *on_slice.centre, score, chance, on_slice, gain))
+        if math.isfinite(gain):
+            out.sort(key=lambda suggestion: -suggestion.gain)
     return tuple(out)
 
 

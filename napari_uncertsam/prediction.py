@@ -168,7 +168,7 @@ class Prediction:
         What the model saw.
     maps : Maps
     suggestions : tuple of Suggestion
-        In slice coordinates, most uncertain first; a box at most once, last.
+        In slice coordinates, most useful first; a box at most once, last where its use is not known.
     mean_uncertainty : float
         Of the uncertainty map, over the region of interest (the object, its prompts, and a margin).
     area_px : float
