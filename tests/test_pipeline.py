@@ -15,13 +15,17 @@ from napari_uncertsam.estimators.base import PointBelief
 from napari_uncertsam.measure import areas, cells_on_slice, maps_on_slice, suggestions_on_slice
 from napari_uncertsam.pipeline import EmbeddingCache, Pipeline, Prediction, Request, Settings
 from napari_uncertsam.prompts import Box, MaskPrompt, Point, Prompts
-from napari_uncertsam.refinement.rounds import Refinement, Round
+from napari_uncertsam.refinement.rounds import Refinement, Round, UgpaSettings
 from napari_uncertsam.uncertainty import LN2
 from napari_uncertsam.view import View
 from napari_uncertsam.volume import Volume, Window
 from tests.fakes import FakeEngine, scene
 
 OBJECT = Box(40, 34, 87, 97)
+
+
+#: A round of the uncertain box, judged by the entropy around the object.
+UNCERTAIN = UgpaSettings(proposals="uncertain", verification="mean-entropy-roi")
 
 
 def make(
@@ -463,7 +467,7 @@ def test_a_box_that_cuts_the_object_off_is_refined() -> None:
     volume, labels = photo(256, 256, Box(80, 70, 170, 190))
     pipeline = Pipeline(FakeEngine(doubt=-0.4))
     cut = Box(80, 70, 170, 165)
-    before = pipeline.predict(volume, make(volume, Prompts((Point(70.25, 60.125, False),), cut)))
+    before = pipeline.predict(volume, make(volume, Prompts((Point(70.25, 60.125, False),), cut), ugpa=UNCERTAIN))
     refined = pipeline.refine(volume, before)
     assert refined.accepted
     assert refined.before is before
@@ -498,7 +502,7 @@ def test_a_certain_mask_is_kept() -> None:
 def test_without_zoom_a_refinement_pins_no_view() -> None:
     volume, _ = photo(256, 256, Box(80, 70, 170, 190))
     pipeline = Pipeline(FakeEngine(doubt=-0.4))
-    before = pipeline.predict(volume, make(volume, Prompts(box=Box(80, 70, 170, 165)), zoom=False))
+    before = pipeline.predict(volume, make(volume, Prompts(box=Box(80, 70, 170, 165)), zoom=False, ugpa=UNCERTAIN))
     refined = pipeline.refine(volume, before)
     assert refined.accepted
     assert refined.prediction.request.view is None

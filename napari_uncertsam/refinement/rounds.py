@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,14 +22,14 @@ from napari_uncertsam.refinement.boxes import hypothesise
 from napari_uncertsam.refinement.grid import Grid
 from napari_uncertsam.refinement.settings import PAPER, PRESETS, RECOMMENDED, UgpaSettings
 from napari_uncertsam.suggestions.ugpa import cells_in, suggest_points, uncertain_box
-from napari_uncertsam.suggestions.verify import Evidence, Mask, Verification, pixelwise, verify
+from napari_uncertsam.suggestions.verify import Evidence, Mask, pixelwise, verify
 from napari_uncertsam.uncertainty import mean_uncertainty
 from napari_uncertsam.view import View
 
 if TYPE_CHECKING:
     from napari_uncertsam.engine import Embedding, Engine
 
-__all__ = ["PAPER", "PRESETS", "RECOMMENDED", "Refinement", "Round", "UgpaSettings", "refine"]
+__all__ = ["PAPER", "PRESETS", "RECOMMENDED", "Attempt", "Refinement", "Round", "Trial", "UgpaSettings", "refine"]
 
 #: Says whether the place ``(y, x)``, in pixels of the view, is inside the object.
 Truth = Callable[[float, float], bool]
@@ -160,17 +161,17 @@ def refine(
         given = prompts if settings.first_points == "user" or prompts.box is None else replace(prompts, points=())
         belief = first.estimate(engine, embedding, given, rng)
     grid = Grid(View.whole(*embedding.shape), belief.shape, engine.resolution)
-    attempt = _Attempt(engine, embedding, settings.refined() or estimator, rng, settings, grid, truth)
-    given_box = _start_box(prompts, belief, grid)
+    attempt = Attempt(engine, embedding, settings.refined() or estimator, rng, settings, grid, truth)
+    given_box = start_box(prompts, belief, grid)
     done: list[Round] = []
     for _ in range(rounds):
         if cancelled is not None and cancelled():
             raise Cancelled("The refinement was cancelled.")
-        step, kept = attempt.round(prompts, belief, given_box)
+        step = attempt.round(prompts, belief, given_box)
         done.append(step)
-        if not step.accepted:
+        if not step.accepted or step.belief is None:
             break
-        prompts, belief = step.prompts, kept
+        prompts, belief = step.prompts, step.belief
     return Refinement(prompts, belief, tuple(done))
 
 
@@ -183,8 +184,44 @@ class _Proposal:
 
 
 @dataclass(frozen=True, eq=False)
-class _Attempt:
-    """What all rounds of a refinement have in common."""
+class Trial:
+    """What a round tried, before any rule judged it.
+
+    Parameters
+    ----------
+    added : Prompts
+        The box and the points that were added.
+    prompts : Prompts
+        What was tried.
+    before, after : Evidence
+    region : (h, w) bool array
+        Around both boxes.
+    labels : str
+        Who labelled the points.
+    """
+
+    added: Prompts
+    prompts: Prompts
+    before: Evidence
+    after: Evidence
+    region: Mask
+    labels: str
+
+    def judged(self, rule: str, margin: float | None, guard: tuple[float, float] | None) -> Round:
+        """The round with a rule's verdict; its belief is what is to be used if that is to accept."""
+        after = self.after
+        if rule == "per-pixel":
+            after = replace(after, belief=pixelwise(self.before.belief, after.belief))
+        verdict = verify(self.before, after, self.region, rule=rule, margin=margin, guard=guard)
+        old, new = (mean_uncertainty(e.belief.entropy(), self.region) for e in (self.before, after))
+        told = verdict.before, verdict.after, verdict.accepted, verdict.reason
+        what = self.added.box, self.added.points, self.prompts, after.belief
+        return Round(*told, *what, verdict.area_ratio, rule, self.labels, (old, new))
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """What all rounds of a refinement have in common; see :func:`refine`."""
 
     engine: Engine
     embedding: Embedding
@@ -192,51 +229,34 @@ class _Attempt:
     rng: np.random.Generator
     settings: UgpaSettings
     grid: Grid
-    truth: Truth | None
+    truth: Truth | None = None
 
-    def round(self, prompts: Prompts, belief: Belief, given: Box | None) -> tuple[Round, Belief]:
-        """One round, and the belief to keep if it is accepted; `given` is the user's box in cells."""
+    def round(self, prompts: Prompts, belief: Belief, given: Box | None) -> Round:
+        """One round, judged as the settings say; `given` is the user's box in cells."""
+        tried = self.trial(prompts, belief, given)
+        settings = self.settings
+        return (
+            tried if isinstance(tried, Round) else tried.judged(settings.verification, settings.margin, settings.guard)
+        )
+
+    def trial(self, prompts: Prompts, belief: Belief, given: Box | None) -> Trial | Round:
+        """What a round tries, and what comes of it; a skipped round where there is nothing to try."""
         settings, grid = self.settings, self.grid
-        start = _start_box(prompts, belief, grid)
+        start = start_box(prompts, belief, grid)
         if start is None:
-            return _skipped(
-                prompts, belief, None, "there is neither a box nor a mask to start from; draw a box"
-            ), belief
+            why = "there is neither a box nor a mask to start from; draw a box"
+            return _skipped(prompts, belief, None, why)
         found = self._propose(start, given or start, prompts, belief)
         region = cells_in(grid.shape, start, settings.dilation)
         if isinstance(found, str):
-            return _skipped(prompts, belief, region, found), belief
+            return _skipped(prompts, belief, region, found)
         region |= cells_in(grid.shape, found.box, settings.dilation)
         added = grid.prompts(found.box, self._labelled(start, prompts, belief))
         tried = replace(prompts, box=added.box, points=(*prompts.points, *added.points))
         after = self.estimator.estimate(self.engine, self.embedding, tried, self.rng)
-        kept = pixelwise(belief, after) if settings.verification == "per-pixel" else after
-        before, behind = (
-            Evidence(b, lambda p=p: self._redrawn(p), expected)  # type: ignore[misc]
-            for b, p, expected in zip((belief, kept), (prompts, tried), found.expected, strict=True)
-        )
-        rule = {"rule": settings.verification, "margin": settings.margin, "guard": settings.guard}
-        verdict = verify(before, behind, region, **rule)  # type: ignore[arg-type]
-        uncertainty = mean_uncertainty(belief.entropy(), region), mean_uncertainty(kept.entropy(), region)
-        return self._judged(verdict, added, tried, kept, uncertainty), kept
-
-    def _judged(
-        self, verdict: Verification, added: Prompts, tried: Prompts, belief: Belief, uncertainty: tuple[float, float]
-    ) -> Round:
-        return Round(
-            verdict.before,
-            verdict.after,
-            verdict.accepted,
-            verdict.reason,
-            added.box,
-            added.points,
-            tried,
-            belief,
-            verdict.area_ratio,
-            self.settings.verification,
-            self.settings.labels,
-            uncertainty,
-        )
+        before = Evidence(belief, partial(self._redrawn, prompts), found.expected[0])
+        behind = Evidence(after, partial(self._redrawn, tried), found.expected[1])
+        return Trial(added, tried, before, behind, region, settings.labels)
 
     def _redrawn(self, prompts: Prompts) -> NDArray[np.float32]:
         """Logits ``(n, h, w)`` of the prompts with other boxes about theirs."""
@@ -312,7 +332,7 @@ def _skipped(prompts: Prompts, belief: Belief, region: Mask | None, why: str) ->
     return Round(mean, mean, False, f"Kept the mask as it is: {why}.", None, (), prompts)
 
 
-def _start_box(prompts: Prompts, belief: Belief, grid: Grid) -> Box | None:
+def start_box(prompts: Prompts, belief: Belief, grid: Grid) -> Box | None:
     """The user's box in cells, or that of the mask."""
     if prompts.box is not None:
         return grid.box_to_cells(prompts.box)

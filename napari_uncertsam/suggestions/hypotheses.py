@@ -39,17 +39,17 @@ class Weight(NamedTuple):
     present: float
 
 
-#: Feature to weights. Made by `benchmarks/refinement_score.py`.
+#: Feature to weights, as `benchmarks/refinement_score.py` prints them: 300 synthetic images, seed 2026, bundled model.
 WEIGHTS: dict[str, Weight] = {
-    "overlap": Weight(0.6987, 0.4474, 0.0069, 0.0074, 0.0003),
-    "consensus": Weight(0.7020, 0.0986, 0.0447, -0.0062, 0.0213),
-    "contrast": Weight(0.1652, 0.1802, 0.0561, 0.0040, -0.0177),
-    "area": Weight(-0.4959, 0.2395, 0.0189, -0.0030, -0.0053),
-    "entropy": Weight(3.3862, 1.1315, -0.0132, 0.0032, -0.0065),
-    "box": Weight(0.6709, 0.1358, -0.0011, 0.0019, -0.0026),
-    "fit": Weight(0.6368, 0.1272, 0.0126, -0.0021, -0.0002),
-    "tightness": Weight(0.8473, 0.0762, -0.0047, 0.0005, -0.0002),
-    "border": Weight(0.1248, 0.3682, -0.0093, 0.0005, -0.0020),
+    "overlap": Weight(0.7198, 0.4544, -0.0004, 0.0064, -0.0038),
+    "consensus": Weight(0.7063, 0.1018, 0.0559, -0.0072, 0.0244),
+    "contrast": Weight(0.1697, 0.1876, 0.0513, 0.0036, -0.0160),
+    "area": Weight(-0.4928, 0.2333, 0.0219, -0.0030, -0.0014),
+    "entropy": Weight(3.3043, 1.1014, -0.0217, 0.0028, -0.0018),
+    "box": Weight(0.6721, 0.1357, -0.0009, 0.0015, -0.0022),
+    "fit": Weight(0.6409, 0.1272, -0.0050, -0.0006, 0.0058),
+    "tightness": Weight(0.8498, 0.0749, -0.0050, 0.0005, -0.0018),
+    "border": Weight(0.1091, 0.3255, -0.0015, 0.0003, -0.0026),
 }
 
 

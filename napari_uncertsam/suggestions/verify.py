@@ -21,8 +21,8 @@ Mask = NDArray[np.bool_]
 
 #: Area after over area before outside of which a refinement is refused.
 GUARD = (0.25, 4.0)
-#: Expected Dice that the rule "hypotheses" asks for. On synthetic images that neither the coefficients nor the margin
-#: were fitted on, masks of tight boxes do not get worse on average from 0.04 on; twice that, since real images differ.
+#: How much expected Dice the rule "hypotheses" asks for. On synthetic images left out of the fit of its coefficients the
+#: masks of tight boxes then lose 0.001 of their Dice on average, those of boxes at overlap 0.5 gain 0.051.
 MARGIN = 0.08
 
 
