@@ -32,9 +32,10 @@ from napari_uncertsam.evaluation.simulate import parse_prompt
 from napari_uncertsam.pipeline import Pipeline
 from napari_uncertsam.prediction import Prediction, Request, Settings
 from napari_uncertsam.prompts import Prompts
+from napari_uncertsam.refinement.attempt import Attempt, Round, start_box
 from napari_uncertsam.refinement.boxes import hypothesise
 from napari_uncertsam.refinement.grid import Grid
-from napari_uncertsam.refinement.rounds import PAPER, RECOMMENDED, Attempt, Round, UgpaSettings, refine, start_box
+from napari_uncertsam.refinement.rounds import PAPER, RECOMMENDED, UgpaSettings, refine
 from napari_uncertsam.suggestions.verify import GUARD, RULES
 from napari_uncertsam.view import View
 

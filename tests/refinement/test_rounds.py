@@ -14,9 +14,10 @@ from napari_uncertsam.errors import Cancelled, EngineError, InputError
 from napari_uncertsam.estimators import Belief, Estimator, PointBelief
 from napari_uncertsam.estimators.prompt_perturbation import PromptPerturbation
 from napari_uncertsam.prompts import Box, Point, Prompts
-from napari_uncertsam.refinement import PAPER, RECOMMENDED, Refinement, UgpaSettings, refine
+from napari_uncertsam.refinement import PAPER, PRESETS, RECOMMENDED, Refinement, UgpaSettings, refine
 from napari_uncertsam.refinement.grid import Grid
 from napari_uncertsam.refinement.methods import make_method
+from napari_uncertsam.suggestions import RULES
 from napari_uncertsam.view import View
 from tests.fakes import FakeEngine, scene
 
@@ -260,6 +261,111 @@ def test_the_whole_view_is_the_whole_grid() -> None:
     np.testing.assert_allclose((cells.y0, cells.x0, cells.y1, cells.x1), (0, 0, 63, 63), atol=1e-9)
 
 
+def test_the_recommended_round_finds_the_box_that_was_meant() -> None:
+    labels = scene()[1]
+    state = start(Prompts(box=SHIFTED))
+    result = run(state, RECOMMENDED, rounds=3)
+    first = result.rounds[0]
+    assert first.accepted
+    assert first.rule == "hypotheses-iou"
+    assert first.after > first.before + 0.08  # of Dice
+    assert first.mean_uncertainty[0] != first.before
+    assert first.points == ()
+    assert dice(state[3], labels) < 0.85
+    assert dice(result.belief, labels) > 0.9
+    # What is kept is what the user's own method says of the new prompts.
+    again = state[4].estimate(*state[:2], result.prompts, np.random.default_rng(0))
+    assert np.array_equal(again.logits(), result.belief.logits())
+
+
+def test_the_recommended_round_leaves_a_good_box_alone() -> None:
+    for box in (OBJECT, OBJECT.expand(1.1)):
+        result = run(start(Prompts(box=box)), RECOMMENDED, rounds=3)
+        assert not result.accepted
+        [only] = result.rounds
+        assert only.reason.startswith("Kept the")
+
+
+def test_a_better_box_that_contradicts_the_user_is_not_tried() -> None:
+    state = start(Prompts(box=SHIFTED))
+    engine, embedding, prompts, belief, estimator = state
+    moved = run(state, RECOMMENDED)
+    assert moved.accepted
+    # A point where the better mask gains: the user says that it is outside.
+    gained = (moved.belief.logits() > 0) & ~(belief.logits() > 0)
+    y, x = np.argwhere(gained)[len(np.argwhere(gained)) // 2]
+    grid = Grid(WHOLE, (64, 64), engine.resolution)
+    said = grid.prompts(OBJECT, ((int(y), int(x), False),)).points
+    told = replace(prompts, points=said)
+    before = estimator.estimate(engine, embedding, told, np.random.default_rng(0))
+    result = refine(engine, embedding, told, before, estimator, np.random.default_rng(0), RECOMMENDED)
+    assert result.prompts.points == said
+    assert not (result.belief.logits() > 0)[y, x]
+
+
+def test_the_paper_starts_from_three_boxes_whatever_the_users_method() -> None:
+    engine, embedding, prompts, _, estimator = start(Prompts((Point(64, 64),), SHIFTED))
+    whatever = PointBelief(np.full((64, 64), -0.5))
+    engine.decoded.clear()
+    result = refine(engine, embedding, prompts, whatever, estimator, np.random.default_rng(1), PAPER)
+    first, second = engine.decoded
+    assert len(first) == len(second) == 3
+    assert prompts.box not in {p.box for p in first}
+    assert all(p.points == prompts.points for p in first)
+    [only] = result.rounds
+    rng = np.random.default_rng(1)
+    ugmp = PAPER.first()
+    assert ugmp is not None
+    started = ugmp.estimate(engine, embedding, prompts, rng)
+    assert only.before == pytest.approx(float(started.entropy().mean()))
+    # Refused, what it started from stays.
+    refused = refine(
+        engine, embedding, prompts, whatever, estimator, np.random.default_rng(1), replace(PAPER, margin=1.0)
+    )
+    assert not refused.accepted
+    assert refused.prompts is prompts
+    np.testing.assert_array_equal(refused.belief.logits(), started.logits())
+
+
+def test_the_first_boxes_can_do_without_the_users_points() -> None:
+    engine, embedding, prompts, belief, estimator = start(Prompts((Point(64, 64),), SHIFTED))
+    engine.decoded.clear()
+    alone = replace(PAPER, first_points="none", include_given=True)
+    [only] = refine(engine, embedding, prompts, belief, estimator, np.random.default_rng(1), alone).rounds
+    assert all(p.points == () for p in engine.decoded[0])
+    assert engine.decoded[0][0].box == prompts.box
+    assert only.prompts.points[:1] == prompts.points  # kept throughout
+
+
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_every_rule_judges_both_proposals(rule: str) -> None:
+    for proposals in ("hypotheses", "uncertain"):
+        settings = replace(UNCERTAIN, proposals=proposals, verification=rule)  # type: ignore[arg-type]
+        [only] = run(start(Prompts(box=SHIFTED)), settings).rounds
+        assert only.rule == rule
+        assert only.belief is not None
+        assert np.isfinite([only.before, only.after]).all()
+
+
+def test_a_round_in_places_of_the_slice() -> None:
+    view = View.around(Box(40, 34, 87, 97), 128, 128)
+    [only] = run(start(Prompts(box=SHIFTED)), PAPER).rounds
+    placed = only.on_slice(view, 256)
+    assert only.box is not None
+    assert placed.box == view.prompts_to_slice(Prompts(box=only.box), 256).box == placed.prompts.box
+    assert placed.points == placed.prompts.points
+    back = view.prompts_to_view(Prompts(placed.points), 256).points
+    np.testing.assert_allclose([(p.y, p.x) for p in back], [(p.y, p.x) for p in only.points], atol=1e-9)
+    assert placed.belief is only.belief
+
+
+def test_presets_by_name() -> None:
+    assert UgpaSettings.preset("paper") == PRESETS["paper"] == PAPER
+    assert UgpaSettings.preset("recommended") == RECOMMENDED
+    with pytest.raises(InputError, match="recommended, paper"):
+        UgpaSettings.preset("magic")
+
+
 def test_settings_are_frozen_values_with_choices() -> None:
     assert UgpaSettings() == RECOMMENDED
     assert hash(PAPER) != hash(RECOMMENDED)
@@ -272,6 +378,10 @@ def test_settings_are_frozen_values_with_choices() -> None:
         ({"verification": "coin"}, "mean-entropy-roi"),
         ({"points": -1}, "not negative"),
         ({"refined_boxes": 0}, "at least 1"),
+        ({"first_boxes": 0}, "at least 1"),
+        ({"margin": -0.1}, "not negative"),
+        ({"token": "last"}, "best-iou"),
+        ({"average": "median"}, "probability"),
         ({"guard": (2.0, 4.0)}, "holds 1"),
     ):
         with pytest.raises(InputError, match=match):

@@ -127,3 +127,56 @@ def test_bad_arguments_are_refused() -> None:
         verify(a, b)
     with pytest.raises(InputError, match="no pixel"):
         verify(a, a, np.zeros(SHAPE, bool))
+
+
+def test_rules_from_the_beliefs_own_probabilities() -> None:
+    probability = np.array([[0.9, 0.8, 0.3, 0.1]])
+    before = PointBelief(np.log(probability / (1 - probability)))
+    after = PointBelief(np.array([[8.0, 8.0, -8.0, -8.0]]))
+    found = verify(before, after, rule="expected-dice")
+    assert found.before == pytest.approx(2 * 1.7 / (2.1 + 2), abs=1e-5)
+    assert found.after == pytest.approx(1, abs=1e-3)
+    assert found.accepted
+    assert verify(before, after, rule="expected-iou").before == pytest.approx(1.7 / 2.4, abs=1e-5)
+    lengths = verify(before, after, rule="entropy-per-outline")
+    assert lengths.before == pytest.approx(float(binary_entropy(probability).sum()), abs=1e-5)  # an outline of one
+    empty = PointBelief(np.full((1, 4), -8.0))
+    assert verify(empty, empty, rule="entropy-per-outline", guard=None).before == math.inf
+
+
+def test_agreement_asks_for_masks_of_other_boxes_only_when_it_is_the_rule() -> None:
+    asked = []
+
+    def redrawn(side: int) -> np.ndarray:
+        asked.append(side)
+        return np.stack([square(16, 4.0).logits(), square(side, 4.0).logits()])
+
+    before = Evidence(square(16, 4.0), lambda: redrawn(8))
+    after = Evidence(square(16, 4.0), lambda: redrawn(16))
+    assert not verify_evidence(before, after, rule="mean-entropy-roi").accepted
+    assert asked == []
+    found = verify_evidence(before, after, rule="agreement")
+    assert found.before == pytest.approx((1 + 2 * 64 / (256 + 64)) / 2)
+    assert found.after == pytest.approx(1)
+    assert found.accepted
+    assert asked == [8, 16]
+    assert "does not tell" in verify(square(16, 4.0), square(16, 4.0), rule="agreement").reason
+
+
+def test_hypotheses_ask_for_a_margin_and_the_models_consent() -> None:
+    def judge(expected: float, iou: float | None, rule: str = "hypotheses-iou", **options: Any) -> Verification:
+        before = Evidence(square(16, 4.0, iou=0.7), expected=0.7)
+        return verify_evidence(before, Evidence(square(14, 4.0, iou=iou), expected=expected), rule=rule, **options)
+
+    assert judge(0.9, 0.8).accepted
+    assert judge(0.9, None).accepted  # a model that does not tell does not object
+    close = judge(0.75, 0.8)
+    assert not close.accepted
+    assert "by less than 0.08" in close.reason
+    assert judge(0.75, 0.8, margin=0.01).accepted
+    against = judge(0.9, 0.71)
+    assert not against.accepted
+    assert against.reason.startswith("Kept the earlier mask")
+    assert "from 0.700 to 0.710" in against.reason
+    assert judge(0.9, 0.71, "hypotheses").accepted
+    assert not judge(math.nan, 0.9).accepted
