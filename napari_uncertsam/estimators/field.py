@@ -239,7 +239,10 @@ class MaskField:
         y, x = answer.y, answer.x
         mean, variance = float(self.mean[y, x]), float(self.variance[y, x])
         column = self.columns(np.array([y]), np.array([x]))[0]
-        layer = self.covariance @ self.features[:, y, x]
+        # After an answer e and the noise are correlated too, so that M u is not all of it.
+        layer = self._first_covariance @ self.features[:, y, x]
+        for earlier in self.steps:
+            layer -= earlier.shrink * float(earlier.column[y, x]) * earlier.layer
         after = (mean + variance * push, max(variance - variance**2 * shrink, _FLOOR * NOISE))
         taken = _Step(answer, column, layer, shrink, (mean, variance), after)
         return replace(
