@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_uncertsam.estimators.prompt_perturbation import PromptPerturbation
 from napari_uncertsam.evaluation.cases import case_rng
 from napari_uncertsam.evaluation.metrics import dice, iou
 from napari_uncertsam.evaluation.reproduce.paper import Beside, Group, Paper, ReproductionSettings, Subject, Values
@@ -99,7 +98,8 @@ def _refined(overlap: float, by: Overlap) -> Group:
     ) -> Iterator[tuple[str, Values]]:
         case, sight, seed = subject.case, subject.sight, settings.seed
         [drawn] = spec.draw(case.truth, case_rng(seed, case.key, spec.name))
-        prompts, ugmp = sight.local(drawn), PromptPerturbation.medsam_u()
+        prompts, ugmp = sight.local(drawn), UGPA_OF_THE_PAPER.first()
+        assert ugmp is not None
         rng = case_rng(seed, case.key, f"{spec.name} UGMP")
         start = ugmp.estimate(sight.engine, sight.embedding, prompts, rng)
         for name, points in runs.items():
