@@ -89,14 +89,14 @@ def test_options_reach_the_evaluation(run: Run, engine: FakeEngine, data: Path, 
         *("evaluate", data, "--out", tmp_path / "out", "--methods", "prompt", "--prompts", "click", "--no-zoom"),
         *("--seed", 3, "--limit", 2, "--apart", "CT", "--annotators", "largest-error", "--clicks", 2),
         *("--wrong-rate", 0.5, "--no-maps", "--tolerance", 1.5, "--min-area", 900, "--worst", 0),
-        *("--window", "10,250"),
+        *("--window", "10,250", "--no-conditioning"),
     )
     assert done.code == 0, done.err
     document = Results.read(tmp_path / "out").document
     assert document["settings"] == {
         **{"model": "bundled", "methods": ["prompt"], "prompts": ["click"], "zoom": False, "seed": 3},
         **{"tolerance": 1.5, "level": 0.95, "apart": ["CT"], "annotators": ["largest-error"], "clicks": 2},
-        **{"wrong_rate": 0.5, "maps": False, "window": [10.0, 250.0, "custom"]},
+        **{"wrong_rate": 0.5, "conditioning": False, "maps": False, "window": [10.0, 250.0, "custom"]},
     }
     opened = {"where": str(data.resolve()), "root": None, "split": None, "options": {"min_area": 900}}
     assert {name: document["dataset"][name] for name in opened} == opened
