@@ -17,18 +17,17 @@ from numpy.typing import NDArray
 from napari_uncertsam.engine import Embedding, Engine
 from napari_uncertsam.estimators.answered import AnsweredBelief
 from napari_uncertsam.estimators.base import Belief
-from napari_uncertsam.estimators.field import LENGTH, Answer, MaskField, field_of
-from napari_uncertsam.prediction import Request
+from napari_uncertsam.estimators.field import LAPSE, LENGTH, Answer, MaskField, field_of
+from napari_uncertsam.prediction import Maps, Request
 from napari_uncertsam.prompts import Box, Point, Prompts
+from napari_uncertsam.suggestions.hypotheses import features, scores
 from napari_uncertsam.view import View
 
 #: How far the box of a hypothesis is moved, as a share of its side: a box drawn in a hurry is off by as much.
 SHIFT = 0.3
-#: A priori a box is where it was drawn rather than beside the object: share of the variance that hypotheses have.
-DOUBT = 0.5
-#: A hypothesis counts e-fold for every so much that the model thinks its mask better, in predicted intersection over
-#: union; at most :data:`MOST`-fold.
-TRUST, MOST = 0.05, 4.0
+#: A hypothesis counts e-fold for every so much Dice that its mask is expected to be better than the present one; at
+#: most :data:`MOST`-fold.
+TEMPERATURE, MOST = 0.03, 6.0
 #: Logits of hypotheses count up to this: beyond it all are equally sure.
 _SURE = 12.0
 
@@ -91,21 +90,25 @@ def hypotheses(
 ) -> NDArray[np.float32]:
     """How the logits change with the box moved up, down, left and right, ``(4, h, w)``; none without a box.
 
-    The less likely a hypothesis, by the model's own estimate of its mask, the smaller its change.
+    The less the mask of a moved box looks like a right one (:mod:`napari_uncertsam.suggestions.hypotheses`), the
+    smaller its change.
     """
-    box = prompts.box
-    if box is None:
+    if prompts.box is None:
         return np.zeros((0, *belief.shape), np.float32)
-    moved = []
+    given, moved = prompts.box, []
     for down, right in ((-SHIFT, 0.0), (SHIFT, 0.0), (0.0, -SHIFT), (0.0, SHIFT)):
-        dy, dx = down * box.height, right * box.width
-        moved.append(replace(prompts, box=Box(box.y0 + dy, box.x0 + dx, box.y1 + dy, box.x1 + dx)))
-    decoded = engine.decode(embedding, [view.prompts_to_view(given, engine.resolution) for given in moved])
+        dy, dx = down * given.height, right * given.width
+        moved.append(Box(given.y0 + dy, given.x0 + dx, given.y1 + dy, given.x1 + dx))
+    asked = [view.prompts_to_view(replace(prompts, box=box), engine.resolution) for box in moved]
+    decoded = engine.decode(embedding, asked)
+    present = belief.logits().clip(-_SURE, _SURE)
     logits = np.nan_to_num(decoded.logits.detach().float().cpu().numpy()).clip(-_SURE, _SURE)
-    better = decoded.iou.detach().float().cpu().numpy() - (belief.predicted_iou or 0.0)
-    odds = 1.0 if belief.predicted_iou is None else np.minimum(np.exp(better.clip(max=1) / TRUST), MOST)
-    size = np.sqrt(DOUBT * odds / len(moved)) * np.ones(len(moved))
-    changes = size[:, None, None] * (logits - belief.logits().clip(-_SURE, _SURE))
+    overlaps = decoded.iou.detach().float().cpu().numpy()
+    own = float(overlaps.mean()) if belief.predicted_iou is None else belief.predicted_iou
+    boxes = [view.box_to_grid(box, belief.shape) for box in (given, *moved)]
+    looks = features(np.stack([present, *logits]), boxes, np.array([own, *overlaps]), boxes[0], embedding.image)
+    odds = np.exp(np.minimum(scores(looks)[1:] / TEMPERATURE, math.log(MOST)))
+    changes = np.sqrt(odds / len(moved))[:, None, None] * (logits - present)
     return np.asarray(changes, np.float32)
 
 
@@ -118,6 +121,22 @@ def correlation_length(view: View, prompts: Prompts, belief: Belief) -> float:
         mask = belief.logits() > 0
         box = Box.of_mask(mask) if mask.any() else Box(0, 0, grid[0] - 1, grid[1] - 1)
     return max(1.0, LENGTH * math.sqrt(min(box.area, grid[0] * grid[1])))
+
+
+def honoured(maps: Maps, clicks: Sequence[Point]) -> Maps:
+    """Maps whose mask has every clicked pixel as it was said.
+
+    The field honours clicks on its grid; between cells, at a sharp edge, interpolation may still miss a pixel.
+    """
+    top, left = maps.rows.start, maps.columns.start
+    mask, probability = maps.local_mask, maps.local_probability
+    for click in clicks:
+        y, x = math.floor(click.y + 0.5) - top, math.floor(click.x + 0.5) - left
+        if 0 <= y < mask.shape[0] and 0 <= x < mask.shape[1] and mask[y, x] != click.positive:
+            if mask is maps.local_mask:
+                mask, probability = mask.copy(), probability.copy()
+            mask[y, x], probability[y, x] = click.positive, 1 - LAPSE if click.positive else LAPSE
+    return maps if mask is maps.local_mask else replace(maps, local_mask=mask, local_probability=probability)
 
 
 def answered_belief(belief: Belief, field: MaskField) -> Belief:

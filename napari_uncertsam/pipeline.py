@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_uncertsam.answering import added_points, answered_belief, cells_of, corrected, make_field
+from napari_uncertsam.answering import added_points, answered_belief, cells_of, corrected, honoured, make_field
 from napari_uncertsam.checkpoints import part_record
 from napari_uncertsam.engine import (
     CACHE_BYTES,
@@ -363,6 +363,8 @@ class Pipeline:
             belief = answered_belief(belief, field)
         with memory_errors(f"map the {view.height} x {view.width} pixels around the object"):
             maps = maps_on_slice(belief, view, run.shape, self.measure_of(settings))
+        if settings.conditioning:
+            maps = honoured(maps, prompts.points)
         area, interval = areas(belief, view, maps)
         if earlier is not None:
             suggestions, quality = earlier.suggestions, earlier.quality
