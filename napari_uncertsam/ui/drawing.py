@@ -73,11 +73,13 @@ def set_next_sign(layer: Points, positive: bool) -> None:
 def draw_suggested_points(
     layer: Points, positions: NDArray[np.float64], ranks: Sequence[int], chosen: int | None
 ) -> None:
-    """Show suggested places with their rank (from 1), the chosen one highlighted."""
+    """Show suggested places with their rank (from 1), the chosen one highlighted and over the others."""
     if not len(ranks) and not len(layer.data):
         return
+    upwards = sorted(range(len(ranks)), key=lambda number: ranks[number] == chosen)
+    ranks = [ranks[number] for number in upwards]
     layer.selected_data = set()
-    layer.data = positions
+    layer.data = positions[upwards]
     layer.features = _rank_features(ranks)
     if len(ranks):
         colours = [CHOSEN_COLOUR if rank == chosen else SUGGESTION_FACE for rank in ranks]

@@ -11,7 +11,7 @@ from napari_uncertsam.annotations import Patch
 from napari_uncertsam.ui.geometry import copy_transform, spatial_shape, transform_of
 from napari_uncertsam.ui.layers import LayerSet
 from napari_uncertsam.ui.marks import mark
-from napari_uncertsam.ui.styles import NEGATIVE_COLOUR, POSITIVE_COLOUR, TRANSPARENT, contour_width
+from napari_uncertsam.ui.styles import CAME_COLOUR, LEFT_COLOUR, TRANSPARENT, contour_width
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -36,20 +36,26 @@ class ChangeOutline:
         self._layer: Labels | None = None
 
     def show(self, changed: Patch, plane: int, index: int) -> None:
-        """Outline pixels that came to the mask (values above 0) in green and those that left it (below 0) in red."""
+        """Outline pixels that came to the mask (values above 0) in white and those that left it (below 0) in red."""
         values, top, left = self._framed(changed, plane)
         offset = (top, left)
         if self._image.ndim == 3:
             values = np.expand_dims(values, plane)
             offset = tuple(np.insert(offset, plane, index).tolist())
         layer = self._layer
-        if layer is None or layer not in self._viewer.layers:
+        if layer is None or layer not in self._viewer.layers or not layer.contour:
+            self.clear()
             layer = _make_layer(values, self._image)
             copy_transform(self._image, layer, offset)
             self._insert(layer)
         else:
             layer.data = values
             copy_transform(self._image, layer, offset)
+
+    def flatten(self) -> None:
+        """Draw no outlines: napari has them in 2D only, and warns elsewhere."""
+        if self._layer is not None:
+            self._layer.contour = 0
 
     def clear(self) -> None:
         """Take the layer away."""
@@ -86,7 +92,7 @@ def _make_layer(values: NDArray[np.uint8], image: Any) -> Labels:
     from napari.layers import Labels
     from napari.utils.colormaps import DirectLabelColormap
 
-    colours = {None: TRANSPARENT, 0: TRANSPARENT, _CAME: POSITIVE_COLOUR, _LEFT: NEGATIVE_COLOUR}
+    colours = {None: TRANSPARENT, 0: TRANSPARENT, _CAME: CAME_COLOUR, _LEFT: LEFT_COLOUR}
     layer = Labels(
         values, name=NAME, opacity=1.0, colormap=DirectLabelColormap(color_dict=colours), **transform_of(image)
     )

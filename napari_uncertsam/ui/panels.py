@@ -24,6 +24,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_uncertsam.ui.parts import unbroken
 from napari_uncertsam.ui.question_texts import SuggestionRow
 from napari_uncertsam.ui.styles import NEGATIVE_COLOUR, POSITIVE_COLOUR
 from napari_uncertsam.ui.texts import ResultText, pixels_text
@@ -189,11 +190,11 @@ class ResultCard(QWidget):
         self._values["uncertainty"].setText(text.uncertainty + mark)
         self._values["uncertainty"].setStyleSheet(f"color: {colour};" if colour else "")
         for name, shown in (("dice", text.dice), ("uncertain", text.uncertain), ("reason", text.reason)):
-            self._values[name].setText(shown)
+            self._values[name].setText(unbroken(shown))
             for widget in (self._titles[name], self._values[name]):
                 widget.setVisible(bool(shown))
         self._values["reason"].setToolTip(f"{_REASON_TIP}\n{text.rounds}".strip())
-        self._values["area"].setText(text.area)
+        self._values["area"].setText(unbroken(text.area))
         self._values["run"].setText(text.run)
 
     def set_device(self, text: str) -> None:
@@ -203,7 +204,7 @@ class ResultCard(QWidget):
 
     def text(self) -> str:
         """All that is shown, for tests and screen readers."""
-        return "\n".join(value.text() for value in self._values.values())
+        return "\n".join(value.text() for value in self._values.values()).replace("\N{NO-BREAK SPACE}", " ")
 
 
 class StatusLine(QWidget):

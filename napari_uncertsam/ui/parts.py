@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,6 +38,11 @@ def note(about: str) -> QLabel:
     label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     label.setAccessibleName(f"Note on {about}")
     return label
+
+
+def unbroken(text: str) -> str:
+    """The text with line breaks before and after what is in parentheses, never within."""
+    return re.sub(r"\([^)]*\)", lambda match: match[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
 
 
 def combo_box(tooltip: str) -> QComboBox:

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
+from napari_uncertsam.ui.parts import unbroken
 from napari_uncertsam.ui.question_texts import QuestionText
 from napari_uncertsam.ui.styles import BOX_COLOUR, CHOSEN_COLOUR, NEGATIVE_COLOUR, POSITIVE_COLOUR
 
 _CHANGE_TIP = (
-    "What your last answer changed; green pixels came to the mask, red ones left it. The uncertain area is how many "
+    "What your last answer changed; white pixels came to the mask, red ones left it. The uncertain area is how many "
     "pixels the mask is expected to have wrong. '…': worked out at once, the model is still looking."
 )
 
@@ -32,7 +33,7 @@ class QuestionPanel(QFrame):
         self._yes = self._button(POSITIVE_COLOUR, lambda: self.answered.emit(True))
         self._no = self._button(NEGATIVE_COLOUR, lambda: self.answered.emit(False))
         self._unknown = self._button("", lambda: self.not_known.emit())
-        self._unknown.setText("Don't know")
+        self._unknown.setText("Don't know (D)")
         self._unknown.setToolTip("Do not ask about this place again (D)")
         self._answers = QWidget()
         answers = QHBoxLayout(self._answers)
@@ -56,10 +57,8 @@ class QuestionPanel(QFrame):
         self._show(self._effect, text.effect)
         self._question.setToolTip(text.tip)
         self._answers.setVisible(asks)
-        self._yes.setText(text.yes)
-        self._no.setText(text.no)
-        self._yes.setToolTip(f"{text.yes} (Y)")
-        self._no.setToolTip(f"{text.no} (U)")
+        self._yes.setText(f"{text.yes} (Y)")
+        self._no.setText(f"{text.no} (U)")
         self._frame(CHOSEN_COLOUR if asks else BOX_COLOUR)
 
     def set_change(self, text: str) -> None:
@@ -73,10 +72,10 @@ class QuestionPanel(QFrame):
     def text(self) -> str:
         """All that is shown, for tests and screen readers."""
         labels = (self._note, self._question, self._effect, self._change)
-        return "\n".join(label.text() for label in labels if label.text())
+        return "\n".join(label.text() for label in labels if label.text()).replace("\N{NO-BREAK SPACE}", " ")
 
     def _show(self, label: QLabel, text: str) -> None:
-        label.setText(text)
+        label.setText(unbroken(text))
         label.setVisible(bool(text))
         self.setVisible(bool(self.text()))
 
@@ -97,7 +96,7 @@ class QuestionPanel(QFrame):
         # The image keeps the keyboard, so that the next answer may be a key.
         button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         button.setMinimumHeight(28)
-        if colour:
-            button.setStyleSheet(f"QPushButton {{ color: {colour}; font-weight: bold; }}")
+        colour = f" color: {colour};" if colour else ""
+        button.setStyleSheet(f"QPushButton {{ padding: 2px;{colour} }}")  # three of them fit into a narrow dock
         button.clicked.connect(lambda _checked=False: clicked())
         return button

@@ -23,6 +23,8 @@ POSITIVE_COLOUR, NEGATIVE_COLOUR = "#2ecc71", "#ff4d4d"
 BOX_COLOUR = "#4cc9f0"
 #: Of suggestions: told apart from every colour of the heatmap that they lie on.
 SUGGESTION_COLOUR, SUGGESTION_FACE, CHOSEN_COLOUR = "#ffffff", "#101018", "#ff2fa0"
+#: Of pixels that an answer brought to the mask, or took from it, for a moment.
+CAME_COLOUR, LEFT_COLOUR = "#ffffff", NEGATIVE_COLOUR
 TRANSPARENT = "#00000000"
 #: Of objects, told apart from each other, from grey images and from the colours of prompts and uncertainty.
 OBJECT_COLOURS = ("#3ddc97", "#4895ef", "#f15bb5", "#b5e48c", "#9b5de5", "#00bbf9", "#ff99c8", "#90f1ef")

@@ -132,7 +132,8 @@ class LayerSync:
         if slot is not None:
             self.session.go_to(*slot)
         else:
-            self._outline.clear()  # napari has outlines in 2D only
+            self._outline.flatten()
+            self.outline(None)
 
     def _on_released(self) -> None:
         undrawn, self._undrawn = self._undrawn, set()

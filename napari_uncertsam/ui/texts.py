@@ -51,8 +51,8 @@ def result_text(
     if refined is not None and refined.rounds and prediction is refined.prediction:
         first, last = refined.rounds[0], refined.rounds[-1]
         verdict = "kept" if refined.accepted else "refused"
-        measure = "entropy"  # which decides, whatever is shown
-        values = f"{first.before:.4f} → {last.after:.4f}"
+        measure = "entropy"  # of which rounds tell, whatever the map shows
+        values = f"{first.mean_uncertainty[0]:.4f} → {last.mean_uncertainty[1]:.4f}"
         reason = (
             last.reason
             if not refined.accepted or last.accepted
@@ -89,10 +89,9 @@ def rounds_text(rounds: Sequence[Round]) -> str:
     """What the rounds of a refinement tried, and what became of each; one line a round."""
     lines = []
     for number, tried in enumerate(rounds, start=1):
-        points = f" and {len(tried.points)} points" if tried.points else ""
-        what = "nothing" if tried.box is None else f"another box{points}"
-        outcome = "kept" if tried.accepted else "not kept"
-        lines.append(f"Round {number} tried {what}, {outcome}: {tried.before:.4f} → {tried.after:.4f}. {tried.reason}")
+        points = f" and {len(tried.points)} point{'s' * (len(tried.points) > 1)}" if tried.points else ""
+        what = "nothing to try" if tried.box is None else f"another box{points}"
+        lines.append(f"Round {number} ({what}), {'kept' if tried.accepted else 'not kept'}: {tried.reason}")
     return "\n".join(lines)
 
 

@@ -142,6 +142,7 @@ class RefineView(StatusView):
         self._object.setToolTip("Object that boxes and points go to; its value in the mask")
         self._object.setAccessibleName("Object")
         self._object.setKeyboardTracking(False)
+        self._object.setMinimumWidth(70)  # five digits are rare, a narrow dock is not
         self._object.valueChanged.connect(self.object_requested)
         new = button("New object", "Start the next object (N)", self.new_object_requested)
         clear = button("Clear", "Remove this object's box, points and mask from this slice", self.clear_requested)

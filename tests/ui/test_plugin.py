@@ -24,6 +24,7 @@ from napari_uncertsam.ui import choices, coordinator
 from napari_uncertsam.ui.jobs import Jobs
 from napari_uncertsam.ui.keys import KEYS
 from napari_uncertsam.ui.plugin import TITLE, RefineWidget
+from napari_uncertsam.ui.question_texts import SETTLED
 from napari_uncertsam.ui.styles import ROLES
 from tests.fakes import FakeEngine, scene
 from tests.ui.helpers import Heartbeat, Mouse, button, grey, pick
@@ -102,7 +103,8 @@ def test_refine_shows_before_and_after_either_way(open_widget):
     opened.settle()
     refined = opened.session.last_refinement
     text = opened.view._card.text()
-    assert f"{refined.rounds[0].before:.4f} → {refined.rounds[-1].after:.4f} nats" in text
+    first, last = refined.rounds[0].mean_uncertainty[0], refined.rounds[-1].mean_uncertainty[1]
+    assert f"{first:.4f} → {last:.4f} nats" in text
     assert refined.rounds[-1].reason in text
     assert ("✓" in text) == refined.accepted
     assert ("not kept" in text) != refined.accepted
@@ -740,13 +742,16 @@ def test_the_status_follows_the_session(open_widget):
         assert ("→" in opened.view._card.text()) == ("not kept" in opened.message)
         assert opened.session.prediction is not None
         assert opened.message != NOTHING
-    opened.session.set_box(WHOLE)
+    opened.session.set_box(replace(CUT, y1=69))
     opened.settle()
     assert opened.message == ANSWER
     assert "→" not in opened.view._card.text()
     for suggestion in opened.session.suggestions:
         opened.session.dismiss(suggestion)
     assert opened.message == "Correct with a click, or refine."
+    opened.session.set_box(WHOLE)
+    opened.settle()
+    assert opened.message == SETTLED
 
 
 def test_a_kept_refinement_is_told_until_it_is_undone(open_widget):

@@ -80,6 +80,40 @@ def test_queued_work_is_all_done(qapp, qtbot):
     worker.close()
 
 
+def test_what_work_yields_comes_first_and_its_return_is_the_result(worker, qtbot):
+    came, go = [], threading.Event()
+
+    def work(_cancelled, _progress):
+        yield "soon"
+        assert go.wait(5)
+        return "in full"
+
+    worker.submit("Work", work, lambda value: came.append(("done", value)), refuse, meanwhile=came.append)
+    qtbot.waitUntil(lambda: came == ["soon"])
+    assert worker.is_busy
+    go.set()
+    qtbot.waitUntil(lambda: not worker.is_busy)
+    assert came == ["soon", ("done", "in full")]
+
+
+def test_nothing_is_handed_over_after_a_cancel_and_a_failure_after_it_is_a_sentence(worker, qtbot):
+    came, said, go = [], [], threading.Event()
+
+    def slow(_cancelled, _progress):
+        assert go.wait(5)
+        yield "late"
+
+    def fails(_cancelled, _progress):
+        yield "soon"
+        raise EngineError("There was not enough memory.")
+
+    worker.submit("Slow", slow, refuse, refuse, meanwhile=refuse)
+    worker.submit("Fails", fails, refuse, said.append, meanwhile=came.append)
+    go.set()
+    qtbot.waitUntil(lambda: bool(said))
+    assert (came, said) == (["soon"], ["There was not enough memory."])
+
+
 def test_work_in_the_background_lets_everything_else_go_first(worker, qtbot):
     steps, done, go = [], [], threading.Event()
 
