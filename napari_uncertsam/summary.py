@@ -31,8 +31,9 @@ def summarise(prediction: Prediction, refined: RefinedPrediction | None, volume:
         Plain values: "model", "checkpoint_sha256", "adapter" (its hash, where there is one), "device", "method",
         "measure", "seed", "part" (of a fitted method: its hash, and whether it is the shipped one), "versions",
         "image", "plane", "slice", "window", "view", "prompts", "seconds", "mean_uncertainty" (of the measure, around
-        the object), "area_px", "area_mm2", "area_interval" (90 %, pixels), "suggestions", "rounds" (their means are of
-        the entropy).
+        the object), "area_px", "area_mm2", "area_interval" (90 %, pixels), "uncertain_px" (pixels that the mask is
+        expected to have wrong), "expected_dice" ("dice", "low", "high": 90 %), "another_click_helps", "conditioning" and
+        "suggest" (settings), "suggestions" (with their "gain" in pixels), "rounds" (their means are of the entropy).
     """
     request = prediction.request
     height_mm, width_mm = volume.plane_spacing(request.plane)
@@ -50,14 +51,20 @@ def summarise(prediction: Prediction, refined: RefinedPrediction | None, volume:
         "area_px": prediction.area_px,
         "area_mm2": prediction.area_px * height_mm * width_mm if volume.ndim == 3 else None,
         "area_interval": list(prediction.area_interval),
+        "uncertain_px": prediction.uncertain_px,
+        "expected_dice": None if prediction.quality is None else asdict(prediction.quality),
+        "another_click_helps": prediction.worth_asking,
+        "conditioning": request.settings.conditioning,
+        "suggest": request.settings.suggest,
         "suggestions": [suggestion_to_dict(s) for s in prediction.suggestions],
         "rounds": rounds_to_dicts(rounds),
     }
 
 
 def suggestion_to_dict(suggestion: Suggestion) -> dict[str, Any]:
-    """A suggestion in plain values; a box with its corners."""
-    out = {k: getattr(suggestion, k) for k in ("kind", "y", "x", "score", "probability")}
+    """A suggestion in plain values; a box with its corners; "gain" in pixels, null where it is not known."""
+    out: dict[str, Any] = {k: getattr(suggestion, k) for k in ("kind", "y", "x", "score", "probability")}
+    out["gain"] = _finite(suggestion.gain)
     if suggestion.box is not None:
         out["box"] = [suggestion.box.y0, suggestion.box.x0, suggestion.box.y1, suggestion.box.x1]
     return out
