@@ -196,6 +196,7 @@ def told(lines: list[Line], step: int | None = None) -> NDArray[np.float64]:
 
 def calibration_of(rows: NDArray[np.float64]) -> dict[str, Any]:
     expected, low, high, true = rows.T
+    together = correlation(expected, true)
     return {
         "n": len(rows),
         "expected": float(expected.mean()),
@@ -204,7 +205,7 @@ def calibration_of(rows: NDArray[np.float64]) -> dict[str, Any]:
         "error": float(np.abs(expected - true).mean()),
         "coverage": float(((true >= low) & (true <= high)).mean()),
         "width": float((high - low).mean()),
-        "correlation": correlation(expected, true),
+        "correlation": None if math.isnan(together) else together,
     }
 
 
@@ -349,7 +350,8 @@ def calibration_tables(title: str, part: dict[str, Any]) -> list[str]:
         cells = [
             [key, str(v["n"])]
             + [f"{v[k]:.3f}" for k in ("expected", "true", "bias", "error")]
-            + [f"{100 * v['coverage']:.0f} %", f"{v['width']:.3f}", f"{v['correlation']:.2f}"]
+            + [f"{100 * v['coverage']:.0f} %", f"{v['width']:.3f}"]
+            + ["-" if v["correlation"] is None else f"{v['correlation']:.2f}"]
             for key, v in rows
         ]
         lines += table(["start, answers" if name == "steps" else "expected Dice", *heads], cells)
@@ -389,7 +391,9 @@ def main() -> None:
     print(text)
     if args.out:
         args.out.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
-        args.out.with_suffix(".json").write_text(json.dumps(analysis, indent=1) + "\n", encoding="utf-8")
+        args.out.with_suffix(".json").write_text(
+            json.dumps(analysis, indent=1, allow_nan=False) + "\n", encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":
