@@ -122,7 +122,7 @@ def _per_outline(evidence: Evidence, roi: Mask) -> float:
 
 def _predicted_iou(evidence: Evidence, roi: Mask) -> float:
     overlap = evidence.belief.predicted_iou
-    return math.nan if overlap is None else overlap
+    return math.nan if overlap is None else float(overlap)
 
 
 def _own_dice(evidence: Evidence, roi: Mask) -> float:
@@ -264,7 +264,7 @@ def _verdict(
     if math.isnan(old) or math.isnan(new):
         return False, f"{refused} this method does not tell the {rule.title}."
     gain = rule.gain(old, new)
-    better = gain > margin
+    better = bool(gain > margin)
     moved = "fell" if new < old else "rose" if new > old else "stayed"
     values = f"at {old:.3f}" if new == old else f"from {old:.3f} to {new:.3f}"
     short = f", by less than {margin:g}" if 0 < gain <= margin else ""
