@@ -212,7 +212,7 @@ class Prediction:
     @property
     def worth_asking(self) -> bool:
         """Whether another click is expected to help noticeably: by :data:`WORTH_ASKING` of the object's area."""
-        return self.gain_px >= WORTH_ASKING * max(self.area_px, 1.0)
+        return bool(self.gain_px >= WORTH_ASKING * max(self.area_px, 1.0))
 
     @property
     def predicted_iou(self) -> float | None:

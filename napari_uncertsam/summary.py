@@ -32,8 +32,9 @@ def summarise(prediction: Prediction, refined: RefinedPrediction | None, volume:
         "measure", "seed", "part" (of a fitted method: its hash, and whether it is the shipped one), "versions",
         "image", "plane", "slice", "window", "view", "prompts", "seconds", "mean_uncertainty" (of the measure, around
         the object), "area_px", "area_mm2", "area_interval" (90 %, pixels), "uncertain_px" (pixels that the mask is
-        expected to have wrong), "expected_dice" ("dice", "low", "high": 90 %), "another_click_helps", "conditioning" and
-        "suggest" (settings), "suggestions" (with their "gain" in pixels), "rounds" (their means are of the entropy).
+        expected to have wrong), "expected_dice" ("dice", "low", "high": 90 %), "another_click_helps", "conditioning"
+        and "suggest" (settings), "suggestions" (with their "gain" in pixels), "rounds" (their means are of the
+        entropy).
     """
     request = prediction.request
     height_mm, width_mm = volume.plane_spacing(request.plane)
