@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels, Layer, Points, Shapes
 
 
+_OUTLINED: tuple[Role, ...] = ("mask", "changed")
+
+
 class LayerSet:
-    """The seven layers over one image, by role.
+    """The eight layers over one image, by role.
 
     Parameters
     ----------
@@ -40,6 +43,7 @@ class LayerSet:
         self.viewer, self.image, self._labels = viewer, image, labels
         self._layers: dict[Role, Layer] = {}
         self._slot = (0, 0)
+        self._places: dict[Role, tuple[int, ...] | None] = {}
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.dims.events.ndisplay.connect(self._on_ndisplay)
         for name in ("scale", "rotate", "shear", "affine", "translate", "units"):
@@ -93,7 +97,7 @@ class LayerSet:
             # Of a big volume without labels, zeros cost no memory until they are painted over.
             mask = labels.copy() if labels.any() else np.zeros(labels.shape, labels.dtype)
         layer = make_layer(role, self.image, self._slab(None), mask)
-        if role == "mask" and self.viewer.dims.ndisplay == 2:
+        if role in _OUTLINED and self.viewer.dims.ndisplay == 2:
             layer.contour = contour_width(self.image)
         layers = self.viewer.layers
         selected = set(layers.selection)
@@ -140,6 +144,13 @@ class LayerSet:
         plane, index = self._slot
         return tuple(index if axis == plane else 0 for axis in range(3)) if self.image.ndim == 3 else None
 
+    def place(self, role: Role, offset: tuple[int, ...] | None) -> None:
+        """Put the origin of a layer at an index of the image, and keep it there whatever becomes of the image's."""
+        self._places[role] = offset
+        layer = self._layers.get(role)
+        if layer is not None:
+            copy_transform(self.image, layer, offset)
+
     # -- what the user does --------------------------------------------------------------------------------------
 
     def _on_removed(self, event: Any) -> None:
@@ -149,12 +160,15 @@ class LayerSet:
 
     def _on_ndisplay(self, _event: Any = None) -> None:
         """Outlines exist in 2D only; napari would warn of them again and again in 3D."""
-        if "mask" in self._layers:
-            self.mask.contour = contour_width(self.image) if self.viewer.dims.ndisplay == 2 else 0
+        for role in _OUTLINED:
+            layer: Any = self._layers.get(role)
+            if layer is not None:
+                layer.contour = contour_width(self.image) if self.viewer.dims.ndisplay == 2 else 0
 
     def _on_transform(self, _event: Any = None) -> None:
         for role, layer in self._layers.items():
-            copy_transform(self.image, layer, self._offset() if role in ("uncertainty", "probability") else None)
+            on_slice = role in ("uncertainty", "probability")
+            copy_transform(self.image, layer, self._offset() if on_slice else self._places.get(role))
 
     def close(self, *, keep_mask_as: str | None = None) -> None:
         """Let go of the image: a mask that holds something becomes the user's own layer, the others are removed."""

@@ -16,14 +16,17 @@ if TYPE_CHECKING:
     from napari.utils.colormaps import Colormap
 
 #: The layers the widget owns, bottom first; a role is the layer's name when it is made.
-Role = Literal["uncertainty", "probability", "mask", "suggested boxes", "suggested points", "boxes", "points"]
+Role = Literal[
+    "uncertainty", "probability", "mask", "changed", "suggested boxes", "suggested points", "boxes", "points"
+]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 POSITIVE_COLOUR, NEGATIVE_COLOUR = "#2ecc71", "#ff4d4d"
 BOX_COLOUR = "#4cc9f0"
 #: Of suggestions: told apart from every colour of the heatmap that they lie on.
 SUGGESTION_COLOUR, SUGGESTION_FACE, CHOSEN_COLOUR = "#ffffff", "#101018", "#ff2fa0"
-#: Of pixels that an answer brought to the mask, or took from it, for a moment.
+#: Values in `changed`: pixels that an answer brought to the mask, or took from it.
+CAME, LEFT = 1, 2
 CAME_COLOUR, LEFT_COLOUR = "#ffffff", NEGATIVE_COLOUR
 TRANSPARENT = "#00000000"
 #: Of objects, told apart from each other, from grey images and from the colours of prompts and uncertainty.
@@ -105,6 +108,8 @@ def make_layer(role: Role, image: Image, slab: NDArray[np.float32], mask: NDArra
         return _map(slab, common, colormap=colours, contrast_limits=(0, 1), opacity=0.6, visible=False)
     if role == "mask":
         return _labels(mask if mask is not None else np.zeros(spatial_shape(image), np.uint16), common)
+    if role == "changed":
+        return _changes(image.ndim, common)
     if role in ("boxes", "suggested boxes"):
         return _boxes(image.ndim, side, common, BOX_COLOUR if role == "boxes" else SUGGESTION_COLOUR)
     return _points(image.ndim, side, common, suggested=role == "suggested points")
@@ -120,6 +125,17 @@ def _labels(data: NDArray[Any], common: dict[str, Any]) -> Layer:
     from napari.layers import Labels
 
     return Labels(data, opacity=0.9, colormap=_object_colormap(), **common)
+
+
+def _changes(ndim: int, common: dict[str, Any]) -> Layer:
+    from napari.layers import Labels
+    from napari.utils.colormaps import DirectLabelColormap
+
+    colours = {None: TRANSPARENT, 0: TRANSPARENT, CAME: CAME_COLOUR, LEFT: LEFT_COLOUR}
+    colormap = DirectLabelColormap(color_dict=colours)
+    layer = Labels(np.zeros((1,) * ndim, np.uint8), opacity=1.0, colormap=colormap, **common)
+    layer.editable = False
+    return layer
 
 
 def _object_colormap() -> Any:

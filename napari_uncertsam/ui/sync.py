@@ -110,7 +110,6 @@ class LayerSync:
     def close(self) -> None:
         """Stop listening, to the session, the viewer and the layers."""
         self._to_draw.clear()
-        self._outline.clear()
         for name in _DIMS:
             getattr(self.viewer.dims.events, name).disconnect(self._on_dims)
         for signal, slot in self._signals:
@@ -132,7 +131,6 @@ class LayerSync:
         if slot is not None:
             self.session.go_to(*slot)
         else:
-            self._outline.flatten()
             self.outline(None)
 
     def _on_released(self) -> None:

@@ -76,7 +76,7 @@ def test_a_new_layer_does_not_take_the_mouse_from_the_one_drawn_on():
     assert loop.viewer.layers.selection.active is loop.layer("points")
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", [role for role in ROLES if role != "changed"])  # which comes with an answer
 def test_a_deleted_layer_comes_back_with_the_next_prediction(role):
     loop = flat_loop()
     loop.session.set_prompts(Prompts((Point(60, 60),), Box(36, 30, 91, 101)))
@@ -97,7 +97,7 @@ def test_renamed_hidden_and_reordered_layers_stay_ours():
         layer.visible = False
     loop.viewer.layers.reverse()
     loop.session.set_box(Box(40, 34, 87, 97))
-    assert len(loop.viewer.layers) == 8
+    assert len(loop.viewer.layers) == 9
     assert loop.layer("mask").data.any()
     assert loop.layer("mask").name == "mine 2"
 
