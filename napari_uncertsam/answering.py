@@ -54,6 +54,15 @@ def added_points(before: Request, after: Request) -> tuple[Point, ...]:
     return points[len(known) :] if same and points[: len(known)] == known else ()
 
 
+def adopted(refined: Prompts, given: Prompts, view: View, shape: tuple[int, int], resolution: int) -> Prompts:
+    """Prompts of a refinement on the slice: the user's points to the last digit, and what was added to them."""
+    on_slice = view.prompts_to_slice(refined, resolution)
+    added = tuple(p for p in on_slice.points[len(given.points) :] if p.is_in(*shape))
+    box = on_slice.box
+    box = box.clip(*shape) if box is not None and box.meets(*shape) else given.box
+    return replace(on_slice, points=(*given.points, *added), box=box)
+
+
 def cells_of(points: Sequence[Point], view: View, grid: tuple[int, int]) -> list[Answer]:
     """Clicks on a slice as answers about cells of a grid over the view; those beside the view are left out."""
     found = []

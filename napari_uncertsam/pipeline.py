@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_uncertsam.answering import added_points, answered_belief, cells_of, corrected, honoured, make_field
+from napari_uncertsam.answering import added_points, adopted, answered_belief, cells_of, corrected, honoured, make_field
 from napari_uncertsam.checkpoints import part_record
 from napari_uncertsam.engine import (
     CACHE_BYTES,
@@ -210,19 +210,11 @@ class Pipeline:
         rounds = tuple(r.on_slice(view, engine.resolution) for r in refinement.rounds)
         if not refinement.accepted:
             return RefinedPrediction(prediction, prediction, rounds)
-        prompts = self._adopted(run, view, given, refinement.prompts)
+        prompts = adopted(refinement.prompts, given, view, run.shape, self.engine.resolution)
         run.request = replace(request, prompts=prompts, view=view if settings.zoom else request.view)
         field = self._field(run, view, prompts, refinement.belief, given)
         after = self._prediction(run, view, prompts, refinement.belief, start, field)
         return RefinedPrediction(prediction, after, rounds)
-
-    def _adopted(self, run: Run, view: View, given: Prompts, refined: Prompts) -> Prompts:
-        """Prompts of a refinement on the slice: the user's points to the last digit, and what was added to them."""
-        on_slice = view.prompts_to_slice(refined, self.engine.resolution)
-        added = tuple(p for p in on_slice.points[len(given.points) :] if p.is_in(*run.shape))
-        box = on_slice.box
-        box = box.clip(*run.shape) if box is not None and box.meets(*run.shape) else given.box
-        return replace(on_slice, points=(*given.points, *added), box=box)
 
     def _embed(self, run: Run, view: View) -> Embedding:
         """Embedding of a view, from the cache when the same pixels were seen before.
