@@ -108,7 +108,7 @@ class UgpaSettings:
     labels: Labels = "none"
     spread: Spread = "nms"
     radius: float = RADIUS
-    verification: str = "hypotheses-iou"
+    verification: str = "hypotheses-entropy"
     margin: float | None = None
     guard: tuple[float, float] | None = GUARD
 
@@ -172,7 +172,7 @@ class UgpaSettings:
 
 
 #: The plugin's automatic round: the box that explains best what is seen from many, no invented labels, kept where the
-#: expected Dice rises noticeably and the model agrees. It decodes some fifty masks of an embedding that is there.
+#: expected Dice rises noticeably and the entropy falls. It decodes some fifty masks of an embedding that is there.
 RECOMMENDED = UgpaSettings()
 
 #: MedSAM-U's best row (UGPA4: three boxes, ten points), with nothing that the paper does not say: it starts from three

@@ -157,7 +157,7 @@ def test_refinement_rounds_are_reported(
             assert not one["accepted"]
             continue
         rises = preset == "recommended"  # Dice, or entropy
-        assert one["rule"] == ("hypotheses-iou" if rises else "mean-entropy-image")
+        assert one["rule"] == ("hypotheses-entropy" if rises else "mean-entropy-image")
         assert not one["accepted"] or (one["after"] > one["before"]) == rises
         assert one["prompts"]["box"] == one["box"]
         assert one["points_added"] == (0 if rises else 10)

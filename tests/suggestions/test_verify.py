@@ -180,3 +180,14 @@ def test_hypotheses_ask_for_a_margin_and_the_models_consent() -> None:
     assert "from 0.700 to 0.710" in against.reason
     assert judge(0.9, 0.71, "hypotheses").accepted
     assert not judge(math.nan, 0.9).accepted
+
+
+def test_hypotheses_and_entropy_have_to_agree() -> None:
+    rule = "hypotheses-entropy"
+    vague, clear = square(16, 1.0), square(16, 4.0)
+    accepted = verify_evidence(Evidence(vague, expected=0.7), Evidence(clear, expected=0.8), rule=rule)
+    assert accepted.accepted
+    assert (accepted.before, accepted.after) == (0.7, 0.8)
+    refused = verify_evidence(Evidence(clear, expected=0.7), Evidence(vague, expected=0.8), rule=rule)
+    assert not refused.accepted
+    assert "but the mean uncertainty of the view went from" in refused.reason
