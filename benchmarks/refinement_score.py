@@ -5,12 +5,14 @@
 Draws N synthetic images, and for an object of each the prompts gt-box, box-0.75 and box-0.5. Around each the boxes of
 a round are tried, and a ridge regression learns from their features by how much Dice a mask is better than the present
 one. Prints the table for `napari_uncertsam/suggestions/hypotheses.py`, and on images left out of the fit, in five
-folds, what a round gains by the margin that it asks for.
+folds, what a round gains by the margin that it asks for: of the expected Dice alone, or where the mean entropy has to
+fall as well.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,6 +33,7 @@ from napari_uncertsam.refinement.boxes import hypothesise
 from napari_uncertsam.refinement.grid import Grid
 from napari_uncertsam.suggestions.hypotheses import WEIGHTS, Weight, dice_matrix, scores
 from napari_uncertsam.training.synthetic import make_scene
+from napari_uncertsam.uncertainty import binary_entropy, sigmoid
 from napari_uncertsam.view import View
 from napari_uncertsam.volume import Volume
 
@@ -43,13 +46,14 @@ PENALTY = 0.01
 
 @dataclass(frozen=True)
 class Tried:
-    """Boxes tried from one prompt: features (n, f), Dice with the truth (n,) and with each other (n, n)."""
+    """Boxes tried from one prompt: features (n, f), Dice with the truth (n,), with each other (n, n), entropy (n,)."""
 
     image: int
     start: str
     features: NDArray[np.float64]
     dice: NDArray[np.float64]
     mutual: NDArray[np.float64]
+    entropy: NDArray[np.float64]
 
 
 def objects(count: int, seed: int) -> Iterator[Case]:
@@ -87,7 +91,8 @@ def trial(pipeline: Pipeline, case: Case, start: str, number: int, seed: int) ->
         total = mask.sum() + truth.sum() + missed
         found.append(2 * (mask & truth).sum() / total if total else 1.0)
     values = tried.features(box, embedding.image)
-    return Tried(number, start, values, np.array(found), dice_matrix(tried.logits > 0))
+    entropy = binary_entropy(sigmoid(tried.logits)).mean((1, 2), dtype=np.float64)
+    return Tried(number, start, values, np.array(found), dice_matrix(tried.logits > 0), entropy)
 
 
 def fit(trials: list[Tried]) -> dict[str, Weight]:
@@ -108,16 +113,19 @@ def fit(trials: list[Tried]) -> dict[str, Weight]:
 
 
 def gains(
-    trials: list[Tried], weights: list[dict[str, Weight]], temperature: float, margin: float
+    trials: list[Tried], weights: list[dict[str, Weight]], temperature: float, margin: float, seconded: bool
 ) -> tuple[float, float]:
-    """Mean gain of a round that is kept where the expected Dice rises by more than a margin, and how often it is."""
+    """Mean gain of a round that is kept where the expected Dice rises by more than a margin, and how often it is.
+
+    If it has to be `seconded`, only where the mean entropy falls too.
+    """
     out, kept = [], 0
     for t, table in zip(trials, weights, strict=True):
         score = scores(t.features, table)
         weight = np.exp((score - score.max()) / temperature)
         expected = t.mutual @ weight / weight.sum()
         best = int(expected.argmax())
-        taken = bool(expected[best] - expected[0] > margin)
+        taken = bool(expected[best] - expected[0] > margin and (not seconded or t.entropy[best] < t.entropy[0]))
         kept += taken
         out.append(t.dice[best] - t.dice[0] if taken else 0.0)
     return float(np.mean(out)), kept / len(out)
@@ -141,18 +149,19 @@ def main() -> None:
     for name, weight in table.items():
         print(f'    "{name}": Weight(' + ", ".join(f"{v:.4f}" for v in weight) + "),")
     print("\nGain in Dice on images left out, and share of rounds kept, by margin")
-    print("| temperature | prompt | before | " + " | ".join(f"{m:g}" for m in MARGINS) + " |")
-    print("|---|---|---:|" + "---:|" * len(MARGINS))
+    print("| rule | temperature | prompt | before | " + " | ".join(f"{m:g}" for m in MARGINS) + " |")
+    print("|---|---|---|---:|" + "---:|" * len(MARGINS))
     record = []
-    for temperature in TEMPERATURES:
+    for seconded, temperature in itertools.product((False, True), TEMPERATURES):
+        rule = "hypotheses-entropy" if seconded else "hypotheses"
         for start in STARTS:
             chosen = [t for t in trials if t.start == start]
             own = [folds[t.image % FOLDS] for t in chosen]
-            found = [gains(chosen, own, temperature, margin) for margin in MARGINS]
+            found = [gains(chosen, own, temperature, margin, seconded) for margin in MARGINS]
             before = float(np.mean([t.dice[0] for t in chosen]))
             cells = " | ".join(f"{gain:+.3f} ({kept:.0%})" for gain, kept in found)
-            print(f"| {temperature:g} | {start} | {before:.3f} | {cells} |")
-            record.append({"temperature": temperature, "start": start, "before": before, "gains": found})
+            print(f"| {rule} | {temperature:g} | {start} | {before:.3f} | {cells} |")
+            record.append({"rule": rule, "temperature": temperature, "start": start, "before": before, "gains": found})
     if args.json:
         document = {"model": engine.name, "sha256": engine.sha256, "seed": args.seed, "images": args.images}
         document |= {"margins": MARGINS, "table": table, "gains": record}
