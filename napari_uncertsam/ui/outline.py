@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from napari_uncertsam.annotations import Patch
 from napari_uncertsam.ui.geometry import spatial_shape
 from napari_uncertsam.ui.layers import LayerSet
-from napari_uncertsam.ui.styles import CAME, LEFT
+from napari_uncertsam.ui.styles import CAME, LEFT, contour_width
 
+#: napari's outlines take as long as pixels times squared width; of more than this, they are filled instead.
+_LARGEST, _WIDEST, _FILLED = 2_500_000, 4, 0.6
 #: Pixels around what changed, so that the outline closes at the edge of the layer.
 _MARGIN = 1
 
@@ -32,13 +34,19 @@ class ChangeOutline:
         self._layers, self._image = layers, layers.image
 
     def show(self, changed: Patch, plane: int, index: int) -> None:
-        """Outline pixels that came to the mask (values above 0) in white and those that left it (below 0) in red."""
+        """Outline pixels that came to the mask (values above 0) in white and those that left it (below 0) in red.
+
+        A change over a large part of a large slice is filled.
+        """
         values, top, left = self._framed(changed, plane)
         offset = (top, left)
         if self._image.ndim == 3:
             values = np.expand_dims(values, plane)
             offset = tuple(np.insert(offset, plane, index).tolist())
         layer: Any = self._layers.get("changed")
+        width = min(contour_width(self._image), _WIDEST)
+        width = width if values.size * width**2 <= _LARGEST else 0
+        layer.contour, layer.opacity = width, 1.0 if width else _FILLED
         layer.data = values
         self._layers.place("changed", offset)
 

@@ -35,7 +35,7 @@ _ROW_HEIGHT = 27
 _GOOD, _WARN = "#2ecc71", "#ffb347"
 _DICE_TIP = (
     "How well the mask is likely to overlap with the true one, 1 at best: the model's own estimate from masks that it "
-    "holds possible, with the interval of 90 %. How it was calibrated, and where it fails: docs/UNCERTAINTY.md."
+    "holds possible, with the interval of 90 %. How it was calibrated, and where it fails: docs/SUGGESTIONS.md."
 )
 _REASON_TIP = "Why the refinement was kept or not."
 

@@ -332,6 +332,9 @@ def test_the_outline_of_a_huge_slice_holds_what_changed_alone():
     outline = ChangeOutline(LayerSet(viewer, image, lambda: np.zeros(shape, np.uint16)))
     outline.show(Patch(100, 200, np.ones((8, 9), np.int8)), 0, 0)
     assert viewer.layers["changed"].data.shape == (10, 11)
+    assert viewer.layers["changed"].contour > 0
+    outline.show(Patch(100, 200, np.ones((3000, 2000), np.int8)), 0, 0)
+    assert viewer.layers["changed"].contour == 0  # an outline would stop the window
 
 
 # -- what is said ------------------------------------------------------------------------------------------------------
