@@ -38,11 +38,11 @@ class QuestionPanel(QFrame):
         self._answers = QWidget()
         answers = QHBoxLayout(self._answers)
         answers.setContentsMargins(0, 2, 0, 2)
-        answers.setSpacing(4)
+        answers.setSpacing(3)
         for button in (self._yes, self._no, self._unknown):
             answers.addWidget(button, 1)
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(8, 6, 8, 6)
+        layout.setContentsMargins(6, 6, 6, 6)
         layout.setSpacing(3)
         for part in (self._note, self._question, self._effect, self._answers, self._change):
             layout.addWidget(part)
@@ -97,6 +97,6 @@ class QuestionPanel(QFrame):
         button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         button.setMinimumHeight(28)
         colour = f" color: {colour};" if colour else ""
-        button.setStyleSheet(f"QPushButton {{ padding: 2px;{colour} }}")  # three of them fit into a narrow dock
+        button.setStyleSheet(f"QPushButton {{ padding: 2px 1px;{colour} }}")  # three of them fit into a narrow dock
         button.clicked.connect(lambda _checked=False: clicked())
         return button

@@ -65,7 +65,7 @@ class RefineView(StatusView):
         super().__init__(parent)
         content = QWidget()
         column = QVBoxLayout(content)
-        column.setContentsMargins(6, 6, 6, 6)
+        column.setContentsMargins(4, 6, 3, 6)
         column.setSpacing(8)
         for part in (
             self._settings(),
@@ -90,7 +90,7 @@ class RefineView(StatusView):
         self._status.cancelled.connect(self.cancel_requested)
         self._status.acted.connect(self.action_requested)
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(4, 4, 4, 6)
+        layout.setContentsMargins(2, 4, 2, 6)
         layout.addWidget(area, 1)
         layout.addWidget(line())
         layout.addWidget(self._status)
@@ -142,7 +142,7 @@ class RefineView(StatusView):
         self._object.setToolTip("Object that boxes and points go to; its value in the mask")
         self._object.setAccessibleName("Object")
         self._object.setKeyboardTracking(False)
-        self._object.setMinimumWidth(70)  # five digits are rare, a narrow dock is not
+        self._object.setMinimumWidth(60)  # five digits are rare, a narrow dock is not
         self._object.valueChanged.connect(self.object_requested)
         new = button("New object", "Start the next object (N)", self.new_object_requested)
         clear = button("Clear", "Remove this object's box, points and mask from this slice", self.clear_requested)
