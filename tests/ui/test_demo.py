@@ -78,7 +78,7 @@ def test_the_demo_is_no_work_to_go_on_with(make_napari_viewer, private_cache) ->
     (saved,) = private_cache.rglob("*.json")
     before = saved.read_bytes()
     widget = demo.prepare(make_napari_viewer(), jobs())  # ... is neither offered by the demo nor replaced
-    assert "go on" not in widget.view.message()
+    assert "go on with" not in widget.view.message()
     widget.coordinator.close()
     assert [saved] == list(private_cache.rglob("*.json"))
     assert saved.read_bytes() == before
