@@ -1,4 +1,4 @@
-"""Tables I to IV of MedSAM-U (Zhou et al., IEEE TCSVT 2025), as far as a SAM 2, with its adapter or without, can stand in them.
+"""Tables I to IV of MedSAM-U (Zhou et al., IEEE TCSVT 2025), as far as a SAM 2 can stand in them, with adapter or not.
 
 The paper's models are SAM 1, MedSAM, and MedSAM with its adapter. What can be computed is what they were asked: the
 same prompts, the same averaging, the same rounds of UGPA, on whichever SAM 2 is given.
@@ -40,7 +40,7 @@ _OVERLAPS = MappingProxyType({"Table III": 0.5, "Table IV": 0.75})
 _SAID_NONE = MappingProxyType(
     {
         MEDSAM: "MedSAM is a SAM 1 model (ViT-B), which this package does not run.",
-        MPA: "With --model NAME+adapter the row of SAM with the same prompts is that of a model with the adapter (MPA).",
+        MPA: "With --model NAME+adapter the row of SAM with these prompts is that of a model with the adapter (MPA).",
     }
 )
 
@@ -133,7 +133,8 @@ def _notes(settings: ReproductionSettings, record: Mapping[str, Any] | None, dat
     notes = [
         "None of ours is computed with the paper's models. The published numbers are those of SAM 1, of its medical "
         "fine-tuning MedSAM, or of MedSAM with the paper's adapter; ours are those of a SAM 2 (with an adapter where "
-        "the model is called NAME+adapter), from the same kind of prompts. A difference says how models compare, not that a result cannot be reproduced.",
+        "it is called NAME+adapter), from the same kind of prompts. A difference says how models compare, not that a "
+        "result cannot be reproduced.",
         "The model sees the whole image, squashed to its square input. A value is the mean over masks at the original "
         "resolution.",
         f"The overlap of a box is {overlap}; the paper does not define it (--overlap iou or coverage). Boxes are "

@@ -159,7 +159,7 @@ def test_models_that_do_not_run_say_so_and_the_others_say_what_they_are(run: Run
     reason = {name: {c["reason"] for c in row["cells"]} for name, row in table.items()}
     assert reason["MedSAM 3P"] == {"MedSAM is a SAM 1 model (ViT-B), which this package does not run."}
     assert reason["MPA-MedSAM 10P"] == {
-        "With --model NAME+adapter the row of SAM with the same prompts is that of a model with the adapter (MPA)."
+        "With --model NAME+adapter the row of SAM with these prompts is that of a model with the adapter (MPA)."
     }
     assert table["MedSAM 3P"]["model"] == "MedSAM"
     assert table["SAM 3P"]["model"] == "SAM 1"
