@@ -104,7 +104,7 @@ def suggestions_on_slice(
         gain = math.nan
         if drawn is not None and prompts.box is not None:
             rng = np.random.default_rng([settings.seed, 2])
-            gain = cell * box_gain(drawn, view.box_to_grid(prompts.box, grid), box, rng)
+            gain = float(cell) * box_gain(drawn, view.box_to_grid(prompts.box, grid), box, rng)
         out.append(Suggestion("box", *on_slice.centre, score, chance, on_slice, gain))
         if math.isfinite(gain):
             out.sort(key=lambda suggestion: -suggestion.gain)

@@ -171,7 +171,7 @@ def box_gain(drawn: Drawn, present: Box, proposed: Box, rng: np.random.Generator
     cells = (Box(b.y0 * step + start, b.x0 * step + start, b.y1 * step + start, b.x1 * step + start) for b in boxes)
     better = np.array([cell.iou(proposed) > cell.iou(present) for cell in cells])
     gain = _split_area(masks, rng.permutation(better)) - _split_area(masks, better)
-    return max(gain, 0.0) * step * step
+    return float(max(gain, 0.0)) * step * step
 
 
 def _split_area(masks: NDArray[np.bool_], split: NDArray[np.bool_]) -> float:
