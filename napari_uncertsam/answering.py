@@ -42,9 +42,14 @@ def corrected(prompts: Prompts) -> Prompts:
     """
     box = prompts.box
     for point in prompts.points:
-        if box is not None and point.positive:
+        if box is not None and point.positive and point.given:
             box = box.union(Box(point.y, point.x, point.y, point.x))
     return replace(prompts, box=box)
+
+
+def answers_of(prompts: Prompts) -> tuple[Point, ...]:
+    """The points that somebody gave; those that an automatic round made up are prompts alone."""
+    return tuple(p for p in prompts.points if p.given)
 
 
 def added_points(before: Request, after: Request) -> tuple[Point, ...]:

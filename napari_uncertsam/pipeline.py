@@ -15,7 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from napari_uncertsam.answering import added_points, adopted, answered_belief, cells_of, corrected, honoured, make_field
+from napari_uncertsam.answering import (
+    added_points,
+    adopted,
+    answered_belief,
+    answers_of,
+    cells_of,
+    corrected,
+    honoured,
+    make_field,
+)
 from napari_uncertsam.checkpoints import part_record
 from napari_uncertsam.engine import (
     CACHE_BYTES,
@@ -47,7 +56,7 @@ from napari_uncertsam.refinement.rounds import refine as refine_rounds
 from napari_uncertsam.suggestions.quality import quality_of
 from napari_uncertsam.view import LARGEST_SIDE, View
 from napari_uncertsam.volume import Volume
-from napari_uncertsam.zoom import CUT_OFF, coarse_views, enclosing, object_box, touches_border
+from napari_uncertsam.zoom import CUT_OFF, coarse_views, enclosing, object_box, surroundings, touches_border
 
 __all__ = ["EmbeddingCache", "Maps", "Pipeline", "Prediction", "RefinedPrediction", "Request", "Settings"]
 
@@ -153,7 +162,7 @@ class Pipeline:
     def _field(self, run: Run, view: View, used: Prompts, belief: Belief, prompts: Prompts) -> MaskField | None:
         """The field of a belief after the clicks; None where nothing would be asked of it."""
         settings = run.request.settings
-        clicks = prompts.points if settings.conditioning else ()
+        clicks = answers_of(prompts) if settings.conditioning else ()
         if not clicks and (settings.n_suggestions == 0 or settings.suggest == "entropy"):
             return None
         embedding = self._embed(run, view)
@@ -288,7 +297,7 @@ class Pipeline:
         if box is None:
             coarse = self._coarse_box(run, prompts)
             prompts = prompts.with_box(coarse)
-            box = coarse or self._surroundings(run, prompts)
+            box = coarse or surroundings(prompts, height, width)
         view = View.around(enclosing(box, prompts), height, width)
         belief = self._estimate(run, view, prompts)
         for _ in range(2):
@@ -327,14 +336,6 @@ class Pipeline:
         run.timed("decode", start)
         return decoded
 
-    @staticmethod
-    def _surroundings(run: Run, prompts: Prompts) -> Box:
-        """An eighth of the slice about the first positive click, where no mask was found."""
-        height, width = run.shape
-        positive = next((p for p in prompts.points if p.positive), prompts.points[0])
-        side = max(16, max(height, width) // 8)
-        return View.centred(round(positive.y), round(positive.x), side, height, width).box.clip(height, width)
-
     def _prediction(
         self,
         run: Run,
@@ -356,7 +357,7 @@ class Pipeline:
         with memory_errors(f"map the {view.height} x {view.width} pixels around the object"):
             maps = maps_on_slice(belief, view, run.shape, self.measure_of(settings))
         if settings.conditioning:
-            maps = honoured(maps, prompts.points)
+            maps = honoured(maps, answers_of(prompts))
         area, interval = areas(belief, view, maps)
         if earlier is not None:
             suggestions, quality = earlier.suggestions, earlier.quality

@@ -28,11 +28,15 @@ def _finite(**values: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A click at ``(y, x)`` in pixels; `positive` says whether it lies inside the object."""
+    """A click at ``(y, x)`` in pixels; `positive` says whether it lies inside the object.
+
+    `given` is False for points that an automatic round made up: prompts for the model, but nobody's answer.
+    """
 
     y: float
     x: float
     positive: bool = True
+    given: bool = field(default=True, repr=False)
 
     def __post_init__(self) -> None:
         # napari hands over numpy scalars; plain floats keep equality, hashing and JSON simple.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_uncertsam.errors import InputError
-from napari_uncertsam.prompts import Box, Point, Prompts
+from napari_uncertsam.prompts import Box, Prompts
 
 #: Side of the crop relative to the longer side of the box.
 ZOOM = 1.6
@@ -136,7 +136,7 @@ class View:
         """
         sy, sx = self.height / resolution, self.width / resolution
         points = tuple(
-            Point(p.y - self.top + (1 - sy) / 2, p.x - self.left + (1 - sx) / 2, p.positive) for p in prompts.points
+            replace(p, y=p.y - self.top + (1 - sy) / 2, x=p.x - self.left + (1 - sx) / 2) for p in prompts.points
         )
         box = prompts.box
         if box is not None:
@@ -205,7 +205,7 @@ class View:
         """Inverse of :meth:`prompts_to_view`; a box narrower than a pixel of the model comes back as wide as one."""
         sy, sx = self.height / resolution, self.width / resolution
         points = tuple(
-            Point(p.y + self.top - (1 - sy) / 2, p.x + self.left - (1 - sx) / 2, p.positive) for p in prompts.points
+            replace(p, y=p.y + self.top - (1 - sy) / 2, x=p.x + self.left - (1 - sx) / 2) for p in prompts.points
         )
         box = prompts.box
         if box is not None:

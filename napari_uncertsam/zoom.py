@@ -72,3 +72,10 @@ def touches_border(logits: NDArray[np.float32], view: View, height: int, width: 
     if view.left + view.width < width:
         inner.append(mask[:, -1])
     return bool(inner) and bool(np.mean(np.concatenate(inner)) > BORDER_SHARE)
+
+
+def surroundings(prompts: Prompts, height: int, width: int) -> Box:
+    """An eighth of the slice about the first positive click, where no mask was found."""
+    positive = next((p for p in prompts.points if p.positive), prompts.points[0])
+    side = max(16, max(height, width) // 8)
+    return View.centred(round(positive.y), round(positive.x), side, height, width).box.clip(height, width)

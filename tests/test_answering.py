@@ -202,3 +202,15 @@ def test_a_click_turns_the_pixel_that_it_is_on(which: str, volume: Volume, bundl
         assert pixel(before, point) is not point.positive
         assert pixel(foreseen, point) is point.positive
         assert pixel(pipeline.predict(volume, request), point) is point.positive
+
+
+def test_what_a_refinement_made_up_is_a_prompt_but_no_answer(volume: Volume, bundled: Engine) -> None:
+    pipeline, point = Pipeline(bundled), Point(2.0, 2.0, given=False)
+    made_up = make(volume, Prompts((point,), BOX), n_suggestions=1)
+    prediction = pipeline.predict(volume, made_up)
+    assert prediction.field is not None
+    assert prediction.field.answers == ()
+    assert corrected(made_up.prompts).box == BOX
+    said = pipeline.predict(volume, make(volume, Prompts((replace(point, given=True),), BOX), n_suggestions=1))
+    assert said.field is not None
+    assert [answer.inside for answer in said.field.answers] == [True]

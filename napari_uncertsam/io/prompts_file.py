@@ -26,7 +26,12 @@ def prompts_to_dict(prompts: Prompts) -> dict[str, Any]:
     >>> prompts_to_dict(Prompts(points=(Point(4, 5),), box=Box(0, 1, 8, 9)))
     {'points': [{'y': 4.0, 'x': 5.0, 'positive': True}], 'box': {'y0': 0.0, 'x0': 1.0, 'y1': 8.0, 'x1': 9.0}}
     """
-    document: dict[str, Any] = {"points": [{"y": p.y, "x": p.x, "positive": p.positive} for p in prompts.points]}
+    document: dict[str, Any] = {
+        "points": [
+            {"y": p.y, "x": p.x, "positive": p.positive, **({} if p.given else {"given": False})}
+            for p in prompts.points
+        ]
+    }
     if prompts.box is not None:
         document["box"] = {key: getattr(prompts.box, key) for key in ("y0", "x0", "y1", "x1")}
     if prompts.mask is not None:
@@ -46,7 +51,7 @@ def prompts_from_dict(document: Mapping[str, Any]) -> Prompts:
     """
     try:
         points = tuple(
-            Point(_number(p["y"]), _number(p["x"]), _boolean(p.get("positive", True)))
+            Point(_number(p["y"]), _number(p["x"]), _boolean(p.get("positive", True)), _boolean(p.get("given", True)))
             for p in document.get("points", ())
         )
         box, mask = document.get("box"), document.get("mask")

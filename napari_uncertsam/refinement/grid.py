@@ -43,6 +43,6 @@ class Grid:
         return [self.view.slice_to_grid(p.y, p.x, self.shape) for p in pixels]
 
     def prompts(self, box: Box, points: tuple[tuple[int, int, bool], ...]) -> Prompts:
-        """A box of cells and labelled cells as prompts."""
-        placed = tuple(Point(*self.view.point_to_slice(y, x, self.shape), inside) for y, x, inside in points)
+        """A box of cells and labelled cells as prompts; nobody gave these labels."""
+        placed = tuple(Point(*self.view.point_to_slice(y, x, self.shape), yes, given=False) for y, x, yes in points)
         return self.view.prompts_to_view(Prompts(placed, self.view.box_to_slice(box, self.shape)), self.resolution)

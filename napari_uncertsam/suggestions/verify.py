@@ -170,7 +170,7 @@ RULES: dict[str, Rule] = {
     "agreement": Rule("agreement with boxes drawn a little differently", _agreement, lower_is_better=False),
     "iou-agreement": Rule("agreement times the estimated overlap", _trusted_agreement, lower_is_better=False),
     **{
-        name: Rule("Dice expected over many boxes", _expected, False, margin, also, compares_boxes=True)
+        name: Rule("agreement with the masks of many boxes", _expected, False, margin, also, compares_boxes=True)
         for name, margin, also in (
             ("hypotheses", MARGIN, None),
             ("hypotheses-iou", MARGIN, ("predicted-iou", MORE_OVERLAP)),

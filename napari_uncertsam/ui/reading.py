@@ -159,7 +159,12 @@ class LayerReader:
         if layer is None:
             return self._session.prompts.points
         positions = to_slice(self._image, layer, layer.data, self._session.plane)
-        return tuple(Point(y, x, sign) for (y, x), sign in zip(positions, drawing.point_signs(layer), strict=True))
+        # What a refinement made up stays so where it lies; a point that was moved or turned is the user's.
+        made_up = {(round(p.y, 6), round(p.x, 6), p.positive) for p in self._session.prompts.points if not p.given}
+        return tuple(
+            Point(y, x, sign, given=(round(float(y), 6), round(float(x), 6), sign) not in made_up)
+            for (y, x), sign in zip(positions, drawing.point_signs(layer), strict=True)
+        )
 
     def _on_painted(self, _event: Any) -> None:
         if self._echo:
