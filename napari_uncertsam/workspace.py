@@ -158,11 +158,13 @@ class Workspace:
         InputError
             If there is no prediction.
         """
-        from napari_uncertsam.summary import summarise
+        from napari_uncertsam.summary import suggestion_to_dict, summarise
 
         if self.prediction is None:
             raise InputError("There is no prediction to describe yet: draw a box or click inside the object first.")
-        return summarise(self.prediction, self.last_refinement, self.volume)
+        document = summarise(self.prediction, self.last_refinement, self.volume)
+        document["suggestions"] = [suggestion_to_dict(s) for s in self.suggestions]  # not those nobody can answer
+        return document
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> list[Path]:
         """Write masks, maps, prompts and a summary; see :func:`napari_uncertsam.session_file.save_session`."""

@@ -111,7 +111,10 @@ def segment(
     chosen = parse_window(window)
     volume = io.read(image)
     index = choose_slice(volume, plane, slice_index)
-    prompts = prompts.clipped(*volume.plane_shape(plane))
+    height, width = volume.plane_shape(plane)
+    given, prompts = prompts.box, prompts.clipped(height, width)
+    if prompts.box != given:
+        typer.echo(f"The box was cut off at the border of the {height} x {width} image.", err=True)
 
     from napari_uncertsam.intensity import Window
     from napari_uncertsam.pipeline import Pipeline
@@ -288,13 +291,15 @@ def _sentence(prediction: Prediction, refined: RefinedPrediction | None) -> str:
     low, high = prediction.area_interval
     mean, unit = f"mean {measure.title.lower()}", f" {measure.unit}" if measure.unit else ""
     text = f"{prediction.area_px:.0f} px (90% interval {low:.0f} to {high:.0f}), {mean} "
-    after = f"{prediction.mean_uncertainty:.3f}{unit}"
+    quality, after = prediction.quality, f"{prediction.mean_uncertainty:.3f}{unit}"
+    if quality is not None:
+        after += f", Dice likely {quality.dice:.2f} (90% interval {quality.low:.2f} to {quality.high:.2f})"
     if refined is None:
         return f"{text}{after}."
     kept = sum(r.accepted for r in refined.rounds)
-    rounds = f"{kept} of {len(refined.rounds)} refinement rounds kept. {refined.rounds[-1].reason}"
     before = f"{refined.before.mean_uncertainty:.3f} -> " if kept else ""
-    return f"{text}{before}{after}; {rounds}"
+    told = [f"Round {number}: {r.reason}" for number, r in enumerate(refined.rounds, 1)]
+    return "\n".join([f"{text}{before}{after}.", *told])
 
 
 def _prompts(

@@ -91,7 +91,7 @@ def plot_curve(curve: Path) -> Path | None:
     for name, colour in styles:
         points = [(float(row["step"]), float(row[name])) for row in rows if row[name]]
         steps, values = zip(*points, strict=True) if points else ((), ())
-        style = ".-" if len(points) < len(rows) else "-"
+        style = ".-" if len(points) < len(rows) or len(points) < 3 else "-"  # a line needs two points to be seen
         label = _LABELS.get(name, name)
         axes[name].plot(steps, values, style, color=colour, linewidth=0.8, label=label)
     for single in set(axes.values()):
