@@ -212,7 +212,9 @@ def test_the_map_shows_the_measure(
     assert summary["measure"] == full
     shown = tifffile.imread(out / "uncertainty.tif")
     assert 0 < shown.max() <= np.float32(largest)
-    assert f"mean {UNCERTAINTY_MEASURES[full].title.lower()} {summary['mean_uncertainty']:.3f}{unit}, Dice" in result.out
+    assert (
+        f"mean {UNCERTAINTY_MEASURES[full].title.lower()} {summary['mean_uncertainty']:.3f}{unit}, Dice" in result.out
+    )
     run("segment", picture, *box, "--method", "prompt", "--out", tmp_path / "own")
     own = tifffile.imread(tmp_path / "own" / "uncertainty.tif")
     assert (own == shown).all() == (full == make_method("prompt").measures[0])
