@@ -33,13 +33,18 @@ def maps_on_slice(belief: Belief, view: View, shape: tuple[int, int], measure: M
     return Maps(shape, *view.inside(*shape), mask, probability, uncertainty)
 
 
-def areas(belief: Belief, view: View, maps: Maps) -> tuple[float, tuple[float, float]]:
-    """Area of the mask and its 90 % interval, in pixels of the slice."""
-    cell = view.height * view.width / belief.logits().size
-    low, high = belief.area_interval(0.9)
+def areas(
+    belief: Belief, view: View, maps: Maps, known: tuple[float, float] | None = None
+) -> tuple[float, tuple[float, float]]:
+    """Area of the mask and its 90 % interval, in pixels of the slice; the interval may be `known` about."""
+    if known is None:
+        cell = view.height * view.width / belief.logits().size
+        low, high = (cell * end for end in belief.area_interval(0.9))
+    else:
+        low, high = known
     area = float(maps.local_mask.sum())
     # In cells the object may seem a little smaller or larger than in pixels, or reach over the image's border.
-    return area, (min(low * cell, area), min(max(high * cell, area), float(maps.local_mask.size)))
+    return area, (min(low, area), min(max(high, area), float(maps.local_mask.size)))
 
 
 def region_of_interest(maps: Maps, prompts: Prompts) -> tuple[slice, slice]:

@@ -348,7 +348,7 @@ class Pipeline:
     ) -> Prediction:
         """Measure a belief: maps on the slice, area with its interval, suggestions, expected Dice.
 
-        With an `earlier` prediction its suggestions and its quality stand: they take longer than the maps.
+        With an `earlier` prediction its suggestions, quality and interval stand: they take longer than the maps.
         """
         measure, settings = time.perf_counter(), run.request.settings
         run.tell("measuring", 0.9)
@@ -358,7 +358,7 @@ class Pipeline:
             maps = maps_on_slice(belief, view, run.shape, self.measure_of(settings))
         if settings.conditioning:
             maps = honoured(maps, answers_of(prompts))
-        area, interval = areas(belief, view, maps)
+        area, interval = areas(belief, view, maps, earlier.area_interval if earlier is not None else None)
         if earlier is not None:
             suggestions, quality = earlier.suggestions, earlier.quality
         else:

@@ -226,15 +226,6 @@ class MaskField:
         push, shrink, _ = truncation(float(self.mean[y, x]), float(self.variance[y, x]), answer.inside)
         return self._conditioned(answer, float(push), float(shrink))
 
-    def asked(self, y: int, x: int) -> MaskField:
-        """The field once a cell is answered, whatever the answer: the mean stays, what is known of it counts.
-
-        That is the expectation over both answers of how the covariance shrinks, and lets the next question be another.
-        """
-        here = float(self.mean[y, x]), float(self.variance[y, x])
-        (_, yes, chance), (_, no, other) = (truncation(*here, inside) for inside in (True, False))
-        return self._conditioned(Answer(y, x, here[0] > 0), 0.0, float(chance * yes + other * no))
-
     def _conditioned(self, answer: Answer, push: float, shrink: float) -> MaskField:
         y, x = answer.y, answer.x
         mean, variance = float(self.mean[y, x]), float(self.variance[y, x])

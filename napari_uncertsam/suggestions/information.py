@@ -3,8 +3,8 @@
 The uncertain area is how many cells the mask is expected to have wrong, ``sum_r min(P_r, 1 - P_r)``. Either answer at p
 moves every cell that is correlated with p (:mod:`napari_uncertsam.estimators.field`), and the area that is left is
 weighted with how likely either is: the value of information for the area that is wrong. Points are picked one after the
-other, each in the field as it will be once those before are answered, so that they lie where each teaches something new
-(the closed form's counterpart of BatchBALD, Kirsch et al. 2019).
+other, each in the field as it will be once those before got their likelier answer, so that they lie where each teaches
+something new (the closed form's counterpart of BatchBALD, Kirsch et al. 2019).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_uncertsam.errors import InputError
-from napari_uncertsam.estimators.field import NOISE, truncation
+from napari_uncertsam.estimators.field import NOISE, Answer, truncation
 from napari_uncertsam.uncertainty import binary_entropy
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ CANDIDATES = 160
 SIDE = 64
 #: Cells that are surer than this, in nats, are not asked about: one answer in 50 the other way.
 LEAST_ENTROPY = 0.1
+#: So many gains are worked out at once.
+_AT_ONCE = 40
 #: Gains below this many cells are none.
 LEAST_GAIN = 1e-3
 
@@ -130,22 +132,33 @@ def suggest_informative(
         raise InputError(f"There is no ranking {ranking!r}; choose one of {', '.join(get_args(Ranking))}.")
     probability = field.probability()
     places = _lattice(field, probability, allowed, list(known), known_radius, candidates)
-    found: list[InformativePoint] = []
+    gains, found = np.full(len(places), np.inf), list[InformativePoint]()
     while len(found) < k and len(places):
-        ys, xs = places[:, 0], places[:, 1]
-        gains = expected_reduction(field, ys, xs)
-        score = np.where(gains > LEAST_GAIN, gains if ranking == "area" else _bald(field)[ys, xs], -np.inf)
-        best = int(score.argmax())
+        _refresh(gains, field, places, everywhere=ranking != "area")
+        score = gains if ranking == "area" else _bald(field)[places[:, 0], places[:, 1]]
+        best = int(np.where(gains > LEAST_GAIN, score, -np.inf).argmax())
         if gains[best] <= LEAST_GAIN:
             break
-        y, x = int(ys[best]), int(xs[best])
+        y, x = (int(v) for v in places[best])
         found.append(InformativePoint(y, x, float(probability[y, x]), float(gains[best])))
-        if len(found) < k:
-            field = field.asked(y, x)
-            # What taught little before teaches less now: the better half is enough for the next.
-            order = np.argsort(-score, kind="stable")[: max(len(score) // 2, 8)]
-            places = places[order[order != best]]
+        field = field.answered([Answer(y, x, bool(field.mean[y, x] > 0))])
+        gains[best] = 0.0
     return found
+
+
+def _refresh(gains: NDArray[np.float64], field: MaskField, places: NDArray[np.intp], *, everywhere: bool) -> None:
+    """Work gains out again, the largest first, until none of an earlier field can be the best.
+
+    What taught little before an answer hardly teaches more after it, so that few have to be worked out.
+    """
+    order = np.argsort(-gains, kind="stable")
+    for start in range(0, len(order), _AT_ONCE):
+        now, rest = order[start : start + _AT_ONCE], order[start + _AT_ONCE :]
+        asked = now[gains[now] > 0]
+        if len(asked):
+            gains[asked] = expected_reduction(field, places[asked, 0], places[asked, 1])
+        if not everywhere and (not len(rest) or gains[order[: start + _AT_ONCE]].max() >= gains[rest].max()):
+            return
 
 
 def box_gain(drawn: Drawn, present: Box, proposed: Box, rng: np.random.Generator) -> float:
