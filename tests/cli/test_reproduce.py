@@ -67,7 +67,7 @@ def test_without_data_the_published_numbers_and_one_sentence(
     monkeypatch.setattr("napari_uncertsam.cli.segment.load_engine", load)
     done = run("reproduce", "medsam-u", "--data", tmp_path / "none", "--out", tmp_path / "out")
     assert done.code == 2
-    for said in ("Table I:", "Table IV:", ".883", "[1] ISIC is not in", "BraTS21 is not in", "needs the multi-prompt"):
+    for said in ("Table I:", "Table IV:", ".883", "[1] ISIC is not in", "BraTS21 is not in", "the adapter (MPA)"):
         assert said in done.out
     assert "None of the datasets of MedSAM-U could be opened" in done.sentence
     assert not (tmp_path / "out").exists()
