@@ -113,6 +113,8 @@ class Coordinator(QObject):
         view.redo_requested.connect(lambda: self.do(Session.redo))
         view.save_requested.connect(self._save_as)
         view.cancel_requested.connect(self.runner.cancel)
+        view.cancel_requested.connect(self.dialogue.stop_waiting)  # the model may take a while to notice
+        self.worker.rested.connect(self.dialogue.stop_waiting)
         view.action_requested.connect(self.presenter.act)
         for worker in (self.worker, self.files):
             worker.busy_changed.connect(self._on_busy)

@@ -15,7 +15,15 @@ from napari_uncertsam.prompts import Suggestion
 from napari_uncertsam.session import Session
 from napari_uncertsam.ui.geometry import from_slice, on_canvas
 from napari_uncertsam.ui.messages import Messages
-from napari_uncertsam.ui.question_texts import SETTLED, change_text, is_settled, question_text, suggestion_rows
+from napari_uncertsam.ui.question_texts import (
+    SETTLED,
+    WAITING,
+    QuestionText,
+    change_text,
+    is_settled,
+    question_text,
+    suggestion_rows,
+)
 from napari_uncertsam.ui.target import Target
 from napari_uncertsam.ui.widget import RefineView
 
@@ -32,8 +40,9 @@ _NO_QUESTION = "There is no suggestion to answer: draw a box or click a point fi
 class Dialogue(QObject):
     """Questions and answers about the target that is on screen.
 
-    The place that is asked about stays the same when other places come and go around it, so that a key never answers
-    another question than the one that was read. The camera moves only for somebody who goes through the questions.
+    The place that is asked about stays the same when other places come and go around it, and from an answer until the
+    model's prediction nothing is asked, so that a key never answers another question than the one that was read. The
+    camera moves only for somebody who goes through the questions.
 
     Parameters
     ----------
@@ -53,6 +62,8 @@ class Dialogue(QObject):
         self._asked: Suggestion | None = None
         self._change: Change | None = None
         self._answering = self._following = self._answered = False
+        #: Whether nothing is asked because the model has not looked at the last answer yet.
+        self.waiting = False
         #: Row of the suggestion that the keys answer, from 0.
         self.chosen: int | None = None
         self._timer = QTimer(self)
@@ -66,7 +77,7 @@ class Dialogue(QObject):
             self._target.session.suggestions_changed.disconnect(self.show)
         self._timer.stop()
         self._target, self._seen, self._asked, self._change, self.chosen = target, None, None, None, None
-        self._following = self._answered = False
+        self._following = self._answered = self.waiting = False
         if target is not None:
             target.session.suggestions_changed.connect(self.show)
         self.show()
@@ -75,16 +86,21 @@ class Dialogue(QObject):
     def _session(self) -> Session | None:
         return self._target.session if self._target else None
 
+    @property
+    def _open(self) -> tuple[Suggestion, ...]:
+        """What can be answered now."""
+        return self._session.suggestions if self._session and not self.waiting else ()
+
     # -- what the user wants -------------------------------------------------------------------------------------
 
     def next(self) -> bool:
-        """Look at the next question, after the last at the first; False when there is none.
+        """Look at the next question, after the last at the first; False when there is none and none is to come.
 
         One that is not on the canvas yet is not passed over.
         """
-        suggestions = self._session.suggestions if self._session else ()
+        suggestions = self._open
         if not suggestions:
-            return False
+            return self.waiting  # the keyboard stays where it is: the next question comes in a moment
         if self.chosen is None or not self._is_out_of_sight(suggestions[self.chosen]):
             self.choose((-1 if self.chosen is None else self.chosen) + 1)
         else:
@@ -93,7 +109,7 @@ class Dialogue(QObject):
 
     def choose(self, row: int) -> None:
         """Ask about one of the suggestions, and look there."""
-        suggestions = self._session.suggestions if self._session else ()
+        suggestions = self._open
         if suggestions:
             self._following = True
             self._ask(suggestions, row % len(suggestions))
@@ -107,8 +123,10 @@ class Dialogue(QObject):
         self._reply(row, lambda session, suggestion: session.dismiss(suggestion))
 
     def _reply(self, row: int | None, verb: Callable[[Session, Suggestion], Any]) -> None:
-        session, row = self._session, self.chosen if row is None else row
-        suggestions = session.suggestions if session else ()
+        session, row, suggestions = self._session, self.chosen if row is None else row, self._open
+        if self.waiting:
+            self._messages.say(WAITING)
+            return
         if session is None or row is None or row >= len(suggestions):
             self._messages.say(_NO_QUESTION)
             return
@@ -121,11 +139,19 @@ class Dialogue(QObject):
     @contextmanager
     def _answer(self) -> Iterator[None]:
         """Steps in here are answers: the camera goes on to the next question."""
-        self._answering = self._following = self._answered = True
+        self._answering = self._following = True
         try:
             yield
         finally:
             self._answering = False
+
+    def stop_waiting(self) -> None:
+        """The model is not looking any more, it failed or was told to stop: ask about what there is."""
+        session = self._session
+        if session is not None and self.waiting:
+            self.waiting = False
+            self._ask(session.suggestions, 0 if session.suggestions else None)
+            self._tell_change()
 
     # -- what is shown -------------------------------------------------------------------------------------------
 
@@ -141,20 +167,45 @@ class Dialogue(QObject):
         self._seen = here, entry
         if before is None or (before.prompts != entry.prompts and not self._answering):
             # Another slice or object, or something was drawn or undone: nobody wants to be led on.
-            self._following = self._answered = False
+            self._following = False
+            # Back at an answer that the model was not asked about: its prediction counts as that to the answer.
+            self._answered = before is None and not session.is_current
         came = before is not None and before.prompts == entry.prompts and before.prediction is not entry.prediction
-        suggestions = session.suggestions
-        self._ask(suggestions, self._next_row(suggestions, before, entry))
+        self.waiting = self._has_to_wait(session, before, entry)
+        if self.waiting:
+            self._ask_nothing_yet()
+        else:
+            self._ask(session.suggestions, self._next_row(session.suggestions, before, entry))
         self._show_change(session.last_change, outlined=came)
+
+    def _has_to_wait(self, session: Session, before: Entry | None, entry: Entry) -> bool:
+        """Whether an answer awaits the model's prediction; what was taken back can be answered at once."""
+        if before is None or session.request is None or session.is_current:
+            return False
+        if self._answering and before.prompts != entry.prompts:
+            self._answered = True
+            return True
+        return self.waiting and not _said(before) - _said(entry)
+
+    def _ask_nothing_yet(self) -> None:
+        """The list stays as it was, so that nothing jumps; the numbers on the canvas would be of the past."""
+        self.chosen = self._asked = None
+        self._view.set_chosen(None)
+        self._view.set_question(QuestionText(WAITING))
+        self._view.set_advice("")
+        self._view.set_answerable(False)
+        if self._target is not None:
+            self._target.sync.choose(None, asks=False)
 
     def _next_row(self, suggestions: tuple[Suggestion, ...], before: Entry | None, entry: Entry) -> int | None:
         """Which of the open suggestions to ask about."""
-        if not suggestions or before is None:
-            return 0 if suggestions else None
-        if self._answered and entry.prediction is not None and entry.prediction is not before.prediction:
+        if not suggestions:
+            return None
+        if before is None:
+            return 0
+        if self._answering or (self._answered and entry.prediction is not before.prediction):
             self._answered = False
-            if entry.prediction.provisional:  # at once, so nobody has read another question yet
-                return 0
+            return 0  # the most useful one
         taken_back = _said(before) - _said(entry)
         for row, suggestion in enumerate(suggestions):
             if (suggestion.y, suggestion.x) in taken_back:
@@ -187,28 +238,31 @@ class Dialogue(QObject):
         pixel_mm = target.pixel_mm if target else None
         has_box = session is not None and session.prompts.box is not None
         self._view.set_suggestions(suggestion_rows(suggestions, pixel_mm), row)
-        self._view.set_question(question_text(suggestions, row, pixel_mm, has_box=has_box))
-        self._view.set_advice(SETTLED if session is not None and is_settled(session.prediction) else "")
+        settled = session is not None and is_settled(session.prediction)
+        text = question_text(suggestions, row, pixel_mm, has_box=has_box, is_optional=settled)
+        self._view.set_question(text)
+        self._view.set_advice(SETTLED if settled else "")
+        self._view.set_answerable(True)
         if target is not None:
             target.sync.choose(row)
             if self._asked is not None and self._following and not target.sync.is_held:
                 self._look_at(self._asked)
 
     def _show_change(self, change: Change | None, *, outlined: bool) -> None:
-        old, target = self._change, self._target
-        if change is not None and old is not None and change.after.prediction is old.after.prediction:
-            return
-        self._change = change
-        self._view.set_change("" if change is None else change_text(change))
-        if target is None:
-            return
+        old, target, self._change = self._change, self._target, change
+        is_new = change is None or old is None or change.after.prediction is not old.after.prediction
         pixels = change.pixels if change is not None and outlined else None
-        if pixels is not None:
-            target.sync.outline(pixels)
-            self._timer.start()
-        elif self._timer.isActive():
-            self._timer.stop()
-            self._take_outline_away()
+        if is_new and target is not None:
+            if pixels is not None:
+                target.sync.outline(pixels)
+                self._timer.start()
+            elif self._timer.isActive():
+                self._timer.stop()
+                self._take_outline_away()
+        self._tell_change()
+
+    def _tell_change(self) -> None:
+        self._view.set_change("" if self._change is None else change_text(self._change, waiting=self.waiting))
 
     def _take_outline_away(self) -> None:
         if self._target is not None:

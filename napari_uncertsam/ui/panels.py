@@ -47,7 +47,7 @@ class SuggestionList(QWidget):
     dismissed = Signal(int)
     chosen = Signal(int)
 
-    _COLUMNS = ("#", "settles", "P(inside)", "", "", "")
+    _COLUMNS = ("#", "worth", "P(inside)", "", "", "")
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -112,17 +112,17 @@ class SuggestionList(QWidget):
     def _fill(self, number: int, row: SuggestionRow) -> None:
         label = f"{row.rank}" if row.kind == "point" else f"{row.rank} ▭"
         gain = pixels_text(max(row.gain, 0.0), None) if math.isfinite(row.gain) else "-"
-        for column, text in enumerate((label, gain, f"{100 * row.probability:.0f} %")):
+        inside = f"{100 * row.probability:.0f} %" if row.kind == "point" else "-"
+        for column, text in enumerate((label, gain, inside)):
             item = QTableWidgetItem(text.replace("less than ", "< "))
             item.setToolTip(row.tooltip)
             item.setTextAlignment(Qt.AlignmentFlag.AlignCenter)
             self._table.setItem(number, column, item)
         if self._table.cellWidget(number, 3) is None:
             self._add_buttons(number)
-        inside = "Inside the object (Y)" if row.kind == "point" else "Use this box (Y)"
         button = self._table.cellWidget(number, 3)
         if button is not None:
-            button.setToolTip(inside)
+            button.setToolTip("Inside the object (Y)" if row.kind == "point" else "Use this box (Y)")
 
     def _add_buttons(self, number: int) -> None:
         """Inside, outside, don't know; they stay with the row whatever it shows."""

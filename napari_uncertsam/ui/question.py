@@ -28,7 +28,7 @@ class QuestionPanel(QFrame):
         self.setObjectName("question")
         self._question, self._effect = self._label("Question"), self._label("What an answer brings")
         self._change, self._note = self._label("What the last answer changed"), self._label("Advice")
-        self._question.setStyleSheet("font-weight: bold;")
+        self._note.setStyleSheet("font-weight: bold;")
         self._change.setToolTip(_CHANGE_TIP)
         self._yes = self._button(POSITIVE_COLOUR, lambda: self.answered.emit(True))
         self._no = self._button(NEGATIVE_COLOUR, lambda: self.answered.emit(False))
@@ -56,10 +56,15 @@ class QuestionPanel(QFrame):
         self._show(self._question, text.question)
         self._show(self._effect, text.effect)
         self._question.setToolTip(text.tip)
+        self._question.setStyleSheet("" if text.is_optional else "font-weight: bold;")
         self._answers.setVisible(asks)
         self._yes.setText(f"{text.yes} (Y)")
         self._no.setText(f"{text.no} (U)")
         self._frame(CHOSEN_COLOUR if asks else BOX_COLOUR)
+
+    def set_answerable(self, answerable: bool) -> None:
+        """Whether the buttons answer; they stay where they are."""
+        self._answers.setEnabled(answerable)
 
     def set_change(self, text: str) -> None:
         """Say what the last answer changed; an empty text says nothing."""

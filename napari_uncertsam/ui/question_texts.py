@@ -17,23 +17,32 @@ from napari_uncertsam.ui.texts import pixels_text
 PixelSize = tuple[float, float] | None
 
 SETTLED = "Another click is not expected to help: look at the outline yourself, or go on."
+WAITING = "The next question comes when the model has looked again …"
+_SURPRISE = "The answer was a surprise: more is open than it seemed."
 _MINUS = "\N{MINUS SIGN}"
 
 
 @dataclass(frozen=True)
 class QuestionText:
-    """What the panel asks; nothing without a `question`. `yes` and `no` are the texts of the first two buttons."""
+    """What the panel asks; nothing without a `question`. `yes` and `no` are the texts of the first two buttons.
+
+    `is_optional`: an answer is not expected to help.
+    """
 
     question: str = ""
     effect: str = ""
     tip: str = ""
     yes: str = "Inside"
     no: str = "Outside"
+    is_optional: bool = False
 
 
 @dataclass(frozen=True)
 class SuggestionRow:
-    """One line of the list of suggestions; `gain` in pixels, NaN where it is not known."""
+    """One line of the list of suggestions; `gain` in pixels, NaN where it is not known.
+
+    `probability` is that of a point to be inside; for a box it means something else and is not shown.
+    """
 
     rank: int
     kind: str
@@ -43,7 +52,12 @@ class SuggestionRow:
 
 
 def question_text(
-    suggestions: Sequence[Suggestion], chosen: int | None, pixel_mm: PixelSize, *, has_box: bool = True
+    suggestions: Sequence[Suggestion],
+    chosen: int | None,
+    pixel_mm: PixelSize,
+    *,
+    has_box: bool = True,
+    is_optional: bool = False,
 ) -> QuestionText:
     """The question about the chosen suggestion.
 
@@ -57,6 +71,8 @@ def question_text(
         Millimetres per pixel, where known.
     has_box : bool
         Whether the object has a box that a suggested one would replace.
+    is_optional : bool
+        Whether another answer is not expected to help.
 
     Examples
     --------
@@ -66,14 +82,13 @@ def question_text(
     if chosen is None or not 0 <= chosen < len(suggestions):
         return QuestionText()
     suggestion, rank = suggestions[chosen], chosen + 1
-    start, tip, effect = f"{rank} of {len(suggestions)}", _where(suggestion), effect_text(suggestion, pixel_mm)
-    if suggestion.box is None:
-        return QuestionText(f"{start}: is the place numbered {rank} inside the object?", effect, tip)
-    if has_box:
-        return QuestionText(
-            f"{start}: use the box numbered {rank} instead of yours?", effect, tip, "Use it", "Keep mine"
-        )
-    return QuestionText(f"{start}: use the box numbered {rank}?", effect, tip, "Use it", "No box")
+    start = f"{'If you like: ' if is_optional else ''}{rank} of {len(suggestions)}"
+    tip, effect = _where(suggestion), effect_text(suggestion, pixel_mm)
+    question, yes, no = f"is the place numbered {rank} inside the object?", "Inside", "Outside"
+    if suggestion.box is not None:
+        question = f"use the box numbered {rank}{' instead of yours' if has_box else ''}?"
+        yes, no = "Use it", "Keep mine" if has_box else "No box"
+    return QuestionText(f"{start}: {question}", effect, tip, yes, no, is_optional)
 
 
 def effect_text(suggestion: Suggestion, pixel_mm: PixelSize) -> str:
@@ -82,12 +97,12 @@ def effect_text(suggestion: Suggestion, pixel_mm: PixelSize) -> str:
     Examples
     --------
     >>> effect_text(Suggestion("point", 3, 4, 0.6, 0.5, gain=34.2), (0.5, 0.7))
-    'An answer settles about 34 px (12 mm²).'
+    'An answer is worth about 34 px (12 mm²).'
     >>> effect_text(Suggestion("point", 3, 4, 0.6, 0.5), None)
     'Uncertainty there: 0.60 of at most 0.69 nats.'
     """
     if math.isfinite(suggestion.gain):
-        return f"An answer settles about {pixels_text(max(suggestion.gain, 0.0), pixel_mm)}."
+        return f"An answer is worth about {pixels_text(max(suggestion.gain, 0.0), pixel_mm)}."
     return f"Uncertainty there: {suggestion.score:.2f} of at most {MAX_ENTROPY:.2f} nats."
 
 
@@ -109,21 +124,31 @@ def _where(suggestion: Suggestion) -> str:
     return f"The box from ({box.y0:.0f}, {box.x0:.0f}) to ({box.y1:.0f}, {box.x1:.0f})."
 
 
-def change_text(change: Change) -> str:
+def change_text(change: Change, *, waiting: bool = False) -> str:
     """What the last answer changed: the uncertain area, pixels that came and left.
 
-    It ends in an ellipsis as long as the model computes.
+    The uncertain area is left out as long as the model has not been asked: the closed form only ever lowers it.
+
+    Parameters
+    ----------
+    change : Change
+    waiting : bool
+        Whether the model computes.
     """
     before, after = change.uncertain_px
     came, left = change.counts
-    share = f" ({_signed(100 * (after / before - 1))} %)" if before > 0 else ""
     mask = f"mask +{came:,} / {_MINUS}{left:,} px" if came or left else "mask unchanged"
-    return f"Uncertain area {before:,.0f} → {after:,.0f} px{share}, {mask}{' …' if change.is_provisional else ''}"
+    if change.is_provisional:
+        end = "; the model is looking again …" if waiting else ", worked out without the model."
+        return f"{mask.capitalize()}{end}"
+    percent = round(100 * (after / before - 1)) if before > 0 else 0
+    share = f" ({_signed(percent)} %)" if before > 0 else ""
+    text = f"Uncertain area {before:,.0f} → {after:,.0f} px{share}, {mask}."
+    return f"{text} {_SURPRISE}" if percent > 0 else text
 
 
-def _signed(value: float) -> str:
-    whole = round(value)
-    return f"{_MINUS}{-whole}" if whole < 0 else f"+{whole}" if whole else "0"
+def _signed(value: int) -> str:
+    return f"{_MINUS}{-value}" if value < 0 else f"+{value}" if value else "0"
 
 
 def is_settled(prediction: Prediction | None) -> bool:
@@ -134,7 +159,7 @@ def is_settled(prediction: Prediction | None) -> bool:
 
 
 def status_text(session: Session) -> str:
-    """What to do next on the present slice, or what became of the refinement; one sentence."""
+    """What to do next on the present slice, or what became of the refinement."""
     prediction, refined = session.prediction, session.last_refinement
     if session.request is None:
         return "Draw a box or click inside the object."
@@ -143,7 +168,8 @@ def status_text(session: Session) -> str:
     if refined is not None and refined.rounds and prediction is refined.prediction:
         if refined.accepted:
             return "The refined mask is kept; undo brings back the one before."
-        return "The refinement was not kept: the mask stays as it was."
+        again = " If your box is off, draw another." if session.prompts.box is not None else ""
+        return f"The refinement was not kept: the mask stays as it was.{again}"
     if is_settled(prediction):
         return SETTLED
     return f"{'Answer a suggestion, correct' if session.suggestions else 'Correct'} with a click, or refine."

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from napari_uncertsam.annotations import Patch
 from napari_uncertsam.estimators.measures import UNCERTAINTY_MEASURES
+from napari_uncertsam.prompts import Suggestion
 from napari_uncertsam.session import Session
 from napari_uncertsam.ui import drawing
 from napari_uncertsam.ui.geometry import box_corners, displayed_slice, from_slice
@@ -52,6 +53,7 @@ class LayerSync:
         self._reader = LayerReader(session, layers, say, defer)
         self._drawn: Any = None  # prompts, plane and index that boxes and points show
         self._chosen: int | None = None
+        self._asks = True  # whether suggestions are shown
         self._outline = ChangeOutline(layers)
         self._outlined: Patch | None = None
         self._measure, self._limits = "", (0.0, 0.0)  # that the colours of `uncertainty` are for
@@ -86,11 +88,18 @@ class LayerSync:
         self._on_prediction()
         self._on_suggestions()
 
-    def choose(self, index: int | None) -> None:
-        """Highlight one of the session's suggestions."""
-        if index != self._chosen:
-            self._chosen = index
-            self._on_suggestions()
+    def choose(self, index: int | None, *, asks: bool = True) -> None:
+        """Highlight one of the session's suggestions, or show none of them as long as nothing is asked.
+
+        Drawn at once, before the maps: whoever reads the question must not see the numbers of the one before.
+        """
+        steps = (self._draw_suggested_points, self._draw_suggested_boxes)
+        if (index, asks) == (self._chosen, self._asks) and steps[0] not in self._to_draw:
+            return
+        self._chosen, self._asks = index, asks
+        self._to_draw = [step for step in self._to_draw if step not in steps]
+        for step in steps:
+            step()
 
     def outline(self, changed: Patch | None) -> None:
         """Outline what an answer changed on the present slice, or nothing any more."""
@@ -206,14 +215,14 @@ class LayerSync:
         self.layers.show_map("probability", session.probability_slice(), session.plane, session.slice_index)
 
     def _draw_suggested_points(self) -> None:
-        places = [(rank, (s.y, s.x)) for rank, s in enumerate(self.session.suggestions, 1) if s.kind == "point"]
+        places = [(rank, (s.y, s.x)) for rank, s in enumerate(self._suggestions, 1) if s.kind == "point"]
         layer = self._layer_for("suggested points", bool(places))
         if layer is not None:
             positions = self._place([position for _, position in places])
             drawing.draw_suggested_points(layer, positions, [rank for rank, _ in places], self._chosen_rank)
 
     def _draw_suggested_boxes(self) -> None:
-        boxes = [(rank, s.box) for rank, s in enumerate(self.session.suggestions, 1) if s.box is not None]
+        boxes = [(rank, s.box) for rank, s in enumerate(self._suggestions, 1) if s.box is not None]
         layer = self._layer_for("suggested boxes", bool(boxes))
         if layer is not None:
             outlines = [self._place(box_corners(box)) for _, box in boxes]
@@ -225,6 +234,10 @@ class LayerSync:
             self._outline.clear()
         else:
             self._outline.show(self._outlined, *here)
+
+    @property
+    def _suggestions(self) -> tuple[Suggestion, ...]:
+        return self.session.suggestions if self._asks else ()
 
     @property
     def _chosen_rank(self) -> int | None:

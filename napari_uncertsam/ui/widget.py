@@ -281,6 +281,11 @@ class RefineView(StatusView):
         """What is asked about the chosen suggestion."""
         self._question.set_question(text)
 
+    def set_answerable(self, answerable: bool) -> None:
+        """Whether questions can be answered now; what is listed stays where it is."""
+        self._question.set_answerable(answerable)
+        self._list.setEnabled(answerable)
+
     def set_change(self, text: str) -> None:
         """What the last answer changed."""
         self._question.set_change(text)

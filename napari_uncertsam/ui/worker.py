@@ -60,6 +60,8 @@ class Worker(QObject):
 
     #: Work begins (True) or all of it has ended (False).
     busy_changed = Signal(bool)
+    #: All work has ended but what is in the background: done, failed or cancelled.
+    rested = Signal()
     #: What is being done, and the fraction done (below 0: not known).
     progressed = Signal(str, float)
 
@@ -232,6 +234,8 @@ class Worker(QObject):
             # `done` may have submitted more work.
             if not self._open:
                 self.busy_changed.emit(False)
+            if not self.is_waited_for:
+                self.rested.emit()
 
 
 def _give_way() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -22,11 +23,19 @@ from napari_uncertsam.session import Session
 from napari_uncertsam.suggestions.quality import Quality
 from napari_uncertsam.ui.layers import LayerSet
 from napari_uncertsam.ui.outline import ChangeOutline
-from napari_uncertsam.ui.question_texts import SETTLED, is_settled, question_text, suggestion_rows
+from napari_uncertsam.ui.question_texts import (
+    SETTLED,
+    WAITING,
+    change_text,
+    is_settled,
+    question_text,
+    status_text,
+    suggestion_rows,
+)
 from napari_uncertsam.ui.texts import result_text
 from napari_uncertsam.volume import Volume
 from tests.fakes import FakeEngine
-from tests.predictions import predicted
+from tests.predictions import predicted, refined
 from tests.ui.helpers import Heartbeat, button, grey
 
 CUT = Box(40, 34, 70, 97)
@@ -72,7 +81,7 @@ def opened(open_widget):
 def test_a_question_is_answered_with_keys(opened):
     question = opened.view.question()
     assert f"1 of {len(opened.session.suggestions)}: is the place numbered 1 inside the object?" in question
-    assert "An answer settles about" in question
+    assert "An answer is worth about" in question
     first = ask_point(opened)
     press(opened, "U")
     opened.settle()
@@ -132,6 +141,91 @@ def test_the_closed_form_comes_first_and_the_model_s_after_it(opened):
     assert "…" not in opened.view.question()
 
 
+def test_nothing_is_asked_until_the_model_has_looked_again(opened, qtbot):
+    dialogue, session, layers = opened.coordinator.dialogue, opened.session, opened.viewer.layers
+    table = opened.view.findChild(QTableWidget)
+    rows = table.rowCount()
+    gate = threading.Event()
+    decode = opened.engine.decode
+    opened.engine.decode = lambda *args, **more: (gate.wait(20), decode(*args, **more))[1]
+    ask_point(opened)
+    press(opened, "U")
+    answered = session.prompts
+    for _ in range(2):  # before and after what the closed form says
+        assert dialogue.waiting
+        assert dialogue.chosen is None
+        assert dialogue.next()  # Tab stays on the canvas
+        for key in ("Y", "U", "D"):
+            press(opened, key)
+            assert opened.message == WAITING
+        dialogue.choose(2)
+        assert (session.prompts, session.entry.dismissed, dialogue.chosen) == (answered, (), None)
+        assert opened.view.question().startswith(WAITING)
+        assert not button(opened, "Inside (Y)").isEnabled()
+        assert not table.isEnabled()
+        assert table.rowCount() == rows
+        assert not len(layers["suggested points"].data)
+        assert not len(layers["suggested boxes"].data)
+        qtbot.waitUntil(lambda: session.prediction.provisional)
+    assert "Uncertain area" not in opened.view.question()
+    assert opened.view.question().endswith("the model is looking again …")
+    gate.set()
+    opened.settle()
+    assert not dialogue.waiting
+    assert dialogue.chosen == 0
+    assert table.isEnabled()
+    assert button(opened, "Inside (Y)").isEnabled()
+    assert "1 of" in opened.view.question()
+    assert len(layers["suggested points"].data) == sum(s.kind == "point" for s in session.suggestions)
+
+
+@pytest.mark.parametrize("end", ["cancel", "undo", "object", "settings"])
+def test_waiting_ends_whatever_happens(opened, qtbot, end):
+    dialogue, session = opened.coordinator.dialogue, opened.session
+    gate, decode, taken = threading.Event(), opened.engine.decode, asked(opened)
+    opened.engine.decode = lambda *args, **more: (gate.wait(20), decode(*args, **more))[1]
+    press(opened, "U")
+    qtbot.waitUntil(lambda: session.prediction.provisional)
+    assert dialogue.waiting
+    if end == "cancel":
+        opened.view.cancel_requested.emit()
+        assert dialogue.chosen == 0
+    elif end == "undo":
+        press(opened, "Control-Z")
+        assert asked(opened) is taken
+    elif end == "object":
+        session.new_object()
+        assert not dialogue.waiting
+        session.select_object(1)
+        assert dialogue.chosen == 0
+    else:
+        session.set_settings(measure="margin")
+    gate.set()
+    opened.settle()
+    assert not dialogue.waiting
+    assert dialogue.chosen == 0
+
+
+def test_without_anything_foreseen_the_model_is_awaited_all_the_same(opened, monkeypatch):
+    monkeypatch.setattr(opened.coordinator.jobs, "foresee", lambda *_: None)
+    press(opened, "U")
+    assert opened.coordinator.dialogue.waiting
+    opened.settle()
+    assert opened.coordinator.dialogue.chosen == 0
+
+
+def test_after_a_question_the_most_useful_one_is_asked(opened):
+    dialogue, session = opened.coordinator.dialogue, opened.session
+    dialogue.choose(1)
+    press(opened, "D")
+    assert dialogue.chosen == 0
+    place = ask_point(opened)
+    press(opened, "U")
+    opened.settle()
+    assert session.prompts.points == (Point(place.y, place.x, False),)
+    assert asked(opened) is session.suggestions[0]
+
+
 def test_a_provisional_answer_says_so_and_stays_when_the_model_fails(opened, qtbot, monkeypatch):
     decoded = opened.session.prediction
 
@@ -142,12 +236,15 @@ def test_a_provisional_answer_says_so_and_stays_when_the_model_fails(opened, qtb
     press(opened, "U")
     opened.settle()
     assert opened.session.prediction.provisional
-    assert opened.view.question().endswith("…")
+    assert opened.view.question().endswith("worked out without the model.")
     assert "not enough memory" in opened.message
+    assert opened.coordinator.dialogue.chosen == 0  # it does not stay locked
     monkeypatch.undo()
+    opened.coordinator.dialogue.choose(1)
     button(opened, "Try again").click()
     opened.settle()
     assert opened.session.is_current
+    assert opened.coordinator.dialogue.chosen == 0
     press(opened, "Control-Z")
     assert opened.session.prediction is decoded
 
@@ -155,8 +252,8 @@ def test_a_provisional_answer_says_so_and_stays_when_the_model_fails(opened, qtb
 def test_undo_asks_the_same_question_again(opened):
     session, viewer = opened.session, opened.viewer
     prediction, suggestions, mask = session.prediction, session.suggestions, viewer.layers["mask"].data.copy()
-    opened.coordinator.dialogue.next()
-    question, wrong = opened.view.question(), asked(opened)
+    wrong = ask_point(opened)
+    question = opened.view.question()
     press(opened, "Y")
     opened.settle()
     assert asked(opened) is not wrong
@@ -342,7 +439,7 @@ def test_the_outline_of_a_huge_slice_holds_what_changed_alone():
 
 def test_the_list_shows_what_an_answer_brings(opened):
     table = opened.view.findChild(QTableWidget)
-    assert [table.horizontalHeaderItem(n).text() for n in range(3)] == ["#", "settles", "P(inside)"]
+    assert [table.horizontalHeaderItem(n).text() for n in range(3)] == ["#", "worth", "P(inside)"]
     assert table.item(0, 1).text().endswith(" px")
     assert "Entropy" in table.item(0, 1).toolTip()
     prediction = opened.session.prediction
@@ -360,7 +457,7 @@ def test_the_card_and_the_panel_tell_when_nothing_more_is_expected(opened):
     told = replace(prediction, suggestions=small, quality=Quality(0.912, 0.843, 0.951), uncertain_px=512.3)
     assert session.deliver(told)
     assert opened.message == SETTLED
-    assert SETTLED in opened.view.question()
+    assert opened.view.question().startswith(f"{SETTLED}\nIf you like: 1 of ")
     assert "likely 0.91 (90 %: 0.84 to 0.95)" in opened.view._card.text()
     assert "512 px" in opened.view._card.text()
     press(opened, "Y")  # is still taken
@@ -384,10 +481,36 @@ def test_texts_of_questions():
     box = Suggestion("box", 5, 5, 0.4, 0.5, Box(1, 1, 9, 9), gain=0.03)
     told = question_text([box], 0, (0.5, 0.5), has_box=False)
     assert (told.question, told.yes, told.no) == ("1 of 1: use the box numbered 1?", "Use it", "No box")
-    assert told.effect == "An answer settles about less than 0.1 px."
+    assert told.effect == "An answer is worth about less than 0.1 px."
+    assert question_text([box], 0, None, is_optional=True).question.startswith("If you like: 1 of 1: ")
     assert question_text([box], None, None).question == ""
     (row,) = suggestion_rows([replace(box, gain=400.0)], (0.5, 0.5))
     assert "400 px (100 mm²)" in row.tooltip
+
+
+def test_texts_of_changes():
+    session = Session(Volume(np.zeros((32, 40), np.uint8)))
+    session.set_box(Box(2, 2, 9, 9))
+    session.deliver(replace(predicted(session.request, (32, 40), Box(2, 2, 9, 9)), uncertain_px=394.0))
+    session.add_point(Point(5, 12))
+    made = replace(predicted(session.request, (32, 40), Box(2, 2, 9, 14)), uncertain_px=271.0, provisional=True)
+    session.deliver(made)
+    assert (
+        change_text(session.last_change, waiting=True) == "Mask +40 / \N{MINUS SIGN}0 px; the model is looking again …"
+    )
+    assert change_text(session.last_change) == "Mask +40 / \N{MINUS SIGN}0 px, worked out without the model."
+    session.deliver(replace(made, uncertain_px=506.0, provisional=False))
+    text = change_text(session.last_change)
+    assert text.startswith("Uncertain area 394 → 506 px (+28 %), mask +40 / \N{MINUS SIGN}0 px.")
+    assert text.endswith("more is open than it seemed.")
+
+
+def test_a_refused_refinement_says_what_else_to_do():
+    session = Session(Volume(np.zeros((32, 40), np.uint8)))
+    session.set_box(Box(2, 2, 9, 9))
+    session.deliver(predicted(session.request, (32, 40), Box(2, 2, 9, 9)))
+    session.deliver_refinement(refined(session.prediction, None))
+    assert status_text(session).endswith("If your box is off, draw another.")
 
 
 def test_every_round_that_was_tried_is_told():
