@@ -39,6 +39,8 @@ LAPSE = 0.02
 LENGTH = 0.17
 #: No cell is known better than this share of the noise.
 _FLOOR = 1e-3
+#: The noise keeps at least a tenth of the variance that answers leave.
+_MOST_LAYER = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,11 @@ class MaskField:
         M, given the answers so far.
     length : float
         Correlation length of the noise in cells.
+    own : int
+        So many of the features are the belief's own; the others are hypotheses, which tell where an answer counts but
+        are no part of the belief's probabilities.
+    start : (h, w) float32
+        Variance of h before any answer.
     steps : tuple
         Of the answers so far.
 
@@ -104,19 +111,28 @@ class MaskField:
     features: NDArray[np.float32] = field(repr=False)
     covariance: NDArray[np.float64] = field(repr=False)
     length: float
+    own: int
+    start: Map = field(repr=False)
     steps: tuple[_Step, ...] = field(default=(), repr=False)
 
     @classmethod
     def prior(
-        cls, mean: NDArray[np.floating], features: NDArray[np.floating], covariance: NDArray[np.floating], length: float
+        cls,
+        mean: NDArray[np.floating],
+        features: NDArray[np.floating],
+        covariance: NDArray[np.floating],
+        length: float,
+        own: int | None = None,
     ) -> MaskField:
-        """The field before any answer, for logits ``mean + features^T N(0, covariance)``."""
+        """The field before any answer, for logits ``mean + features^T N(0, covariance)``; all features its own."""
         if not length > 0:
             raise InputError(f"The correlation length of a field is positive, not {length}.")
         u = np.asarray(features, np.float32)
         matrix = np.asarray(covariance, np.float64)
         spread = _quadratic(u, matrix) + np.float32(NOISE)
-        return cls(np.asarray(mean, np.float32), spread, u, matrix, float(length))
+        return cls(
+            np.asarray(mean, np.float32), spread, u, matrix, float(length), len(u) if own is None else own, spread
+        )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -130,8 +146,8 @@ class MaskField:
 
     @cached_property
     def layer_variance(self) -> Map:
-        """Variance of the logits that is left to the last layer, ``u^T M u``, ``(h, w)``."""
-        return _quadratic(self.features, self.covariance)
+        """Variance of the logits that is left to the belief's own features, ``u^T M u``, ``(h, w)``."""
+        return _quadratic(self.features[: self.own], self.covariance[: self.own, : self.own])
 
     # -- what the field says --------------------------------------------------------------------------------------
 
@@ -139,13 +155,16 @@ class MaskField:
         """Mean and variance of the logits, in units of the noise that is left: what a belief makes its maps of.
 
         Without answers they are those the field was made of, so that every probability is the belief's to the last
-        digit.
+        digit. Answers leave a share of the variance of h, and the belief keeps that share of its own: hypotheses tell
+        where an answer counts, and make nothing less certain.
         """
         if not self.steps:
             return self.mean, self.layer_variance
-        left = np.clip(self.variance - self.layer_variance, _FLOOR * NOISE, NOISE)
-        scale = NOISE / left
-        return self.mean * np.sqrt(scale), self.layer_variance * scale
+        first = _quadratic(self.features[: self.own], self._first_covariance[: self.own, : self.own])
+        total = (first + np.float32(NOISE)) * (self.variance / self.start)
+        layer = np.minimum(self.layer_variance, _MOST_LAYER * total)
+        scale = np.float32(NOISE) / (total - layer)
+        return self.mean * np.sqrt(scale), np.asarray(layer * scale, np.float32)
 
     def probability(self) -> Map:
         """``P(h > 0)``, ``(h, w)`` in [0, 1]."""
@@ -202,7 +221,8 @@ class MaskField:
 
     def with_length(self, length: float) -> MaskField:
         """The field with another correlation length, and the same answers."""
-        return MaskField.prior(self._start_mean, self.features, self._first_covariance, length).answered(self.answers)
+        first = MaskField.prior(self._start_mean, self.features, self._first_covariance, length, self.own)
+        return first.answered(self.answers)
 
     # -- answers --------------------------------------------------------------------------------------------------
 
@@ -361,7 +381,7 @@ def field_of(belief: Belief, length: float, hypotheses: NDArray[np.floating] | N
         return MaskField.prior(mean, features, covariance, length)
     grown = np.eye(len(features) + len(hypotheses))
     grown[: len(features), : len(features)] = covariance
-    return MaskField.prior(mean, np.concatenate([features, hypotheses]), grown, length)
+    return MaskField.prior(mean, np.concatenate([features, hypotheses]), grown, length, len(features))
 
 
 def _quadratic(u: NDArray[np.float32], matrix: NDArray[np.float64]) -> Map:
