@@ -146,7 +146,8 @@ class GaussianBelief:
         directions integrated out in closed form.
         """
         check_level(level)
-        low, high = self.area_along(np.array([(1 - level) / 2, (1 + level) / 2]))
+        # Where the first order is no guide (cells that move against each other) the area may fall along d.
+        low, high = sorted(self.area_along(np.array([(1 - level) / 2, (1 + level) / 2])))
         return float(low), float(high)
 
     def expected_area(self) -> tuple[float, float]:
