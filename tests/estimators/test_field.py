@@ -199,3 +199,19 @@ def test_a_length_is_positive(length: float) -> None:
 def test_answers_are_about_cells_of_the_grid(cell: tuple[int, int]) -> None:
     with pytest.raises(InputError, match="not on the grid of 5 x 4"):
         draw_field().answered([Answer(*cell, True)])
+
+
+def test_hypotheses_make_nothing_less_certain() -> None:
+    """An answer far from everything leaves the belief as it was, however much a hypothesis is in doubt."""
+    mean, own = np.full((1, 40), 1.0, np.float32), np.full((1, 1, 40), 0.5, np.float32)
+    doubt = np.zeros((1, 1, 40), np.float32)
+    doubt[..., :20] = 5.0
+    field = MaskField.prior(mean, np.concatenate([own, doubt]), np.diag([0.0, 1.0]), 1.0, own=1)
+    after = field.answered([Answer(0, 39, True)])
+    (before_mean, before_variance), (after_mean, after_variance) = field.scaled(), after.scaled()
+    assert after_mean[0, :20] == pytest.approx(before_mean[0, :20], abs=1e-4)
+    assert after_variance[0, :20] == pytest.approx(before_variance[0, :20], abs=1e-4)
+    # One in its midst moves all that the hypothesis covers, and makes it surer.
+    told = field.answered([Answer(0, 0, False)])
+    assert (told.mean[0, :20] < 0).all()
+    assert (told.variance[0, :20] < field.variance[0, :20]).all()
