@@ -262,11 +262,14 @@ class Dialogue(QObject):
         self._tell_change()
 
     def _tell_change(self) -> None:
-        self._view.set_change("" if self._change is None else change_text(self._change, waiting=self.waiting))
+        change, outlined = self._change, self._timer.isActive()
+        text = "" if change is None else change_text(change, waiting=self.waiting, outlined=outlined)
+        self._view.set_change(text)
 
     def _take_outline_away(self) -> None:
         if self._target is not None:
             self._target.sync.outline(None)
+        self._tell_change()
 
     # -- where to look -------------------------------------------------------------------------------------------
 

@@ -17,12 +17,14 @@ from napari_uncertsam.ui.styles import (
     NEGATIVE_COLOUR,
     POSITIVE_COLOUR,
     SUGGESTION_COLOUR,
-    SUGGESTION_FACE,
     TRANSPARENT,
 )
 
 if TYPE_CHECKING:
     from napari.layers import Labels, Points, Shapes
+
+#: Widths of the rings around suggested places, as shares of their diameter.
+_RING, _CHOSEN_RING = 0.12, 0.24
 
 
 def draw_boxes(layer: Shapes, outlines: Sequence[NDArray[np.float64]]) -> None:
@@ -82,9 +84,9 @@ def draw_suggested_points(
     layer.data = positions[upwards]
     layer.features = _rank_features(ranks)
     if len(ranks):
-        colours = [CHOSEN_COLOUR if rank == chosen else SUGGESTION_FACE for rank in ranks]
-        layer.face_color = colours
-        layer.border_color = colours
+        layer.face_color = TRANSPARENT  # what is asked about stays visible
+        layer.border_color = [CHOSEN_COLOUR if rank == chosen else SUGGESTION_COLOUR for rank in ranks]
+        layer.border_width = [_CHOSEN_RING if rank == chosen else _RING for rank in ranks]
     layer.refresh()
 
 

@@ -34,7 +34,7 @@ class ChangeOutline:
         self._layers, self._image = layers, layers.image
 
     def show(self, changed: Patch, plane: int, index: int) -> None:
-        """Outline pixels that came to the mask (values above 0) in white and those that left it (below 0) in red.
+        """Outline pixels that came to the mask (values above 0) and those that left it (below 0).
 
         A change over a large part of a large slice is filled.
         """

@@ -136,7 +136,8 @@ class SuggestionList(QWidget):
             button.setToolTip(tip)
             button.setAccessibleName(tip)
             button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-            button.setStyleSheet(f"font-weight: bold; {f'color: {colour};' if colour else ''}")
+            style = "QToolButton { font-weight: bold; }"
+            button.setStyleSheet(f"{style} QToolButton:enabled {{ color: {colour}; }}" if colour else style)
             # Later: an answer shortens the list, and with it goes the button whose click is being handled.
             button.clicked.connect(lambda _checked=False, act=action: QTimer.singleShot(0, act))
             self._table.setCellWidget(number, column, button)

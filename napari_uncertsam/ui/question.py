@@ -12,8 +12,8 @@ from napari_uncertsam.ui.question_texts import QuestionText
 from napari_uncertsam.ui.styles import BOX_COLOUR, CHOSEN_COLOUR, NEGATIVE_COLOUR, POSITIVE_COLOUR
 
 _CHANGE_TIP = (
-    "What your last answer changed; white pixels came to the mask, red ones left it. The uncertain area is how many "
-    "pixels the mask is expected to have wrong. '…': worked out at once, the model is still looking."
+    "What your last answer changed; pixels outlined in blue came to the mask, those in magenta left it. The uncertain "
+    "area is how many pixels the mask is expected to have wrong."
 )
 
 
@@ -101,7 +101,7 @@ class QuestionPanel(QFrame):
         # The image keeps the keyboard, so that the next answer may be a key.
         button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         button.setMinimumHeight(28)
-        colour = f" color: {colour};" if colour else ""
-        button.setStyleSheet(f"QPushButton {{ padding: 2px 1px;{colour} }}")  # three of them fit into a narrow dock
+        style = "QPushButton { padding: 2px 1px; }"  # three of them fit into a narrow dock
+        button.setStyleSheet(f"{style} QPushButton:enabled {{ color: {colour}; }}" if colour else style)
         button.clicked.connect(lambda _checked=False: clicked())
         return button

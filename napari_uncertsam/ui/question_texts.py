@@ -10,7 +10,7 @@ from napari_uncertsam.annotations import Change
 from napari_uncertsam.prediction import Prediction
 from napari_uncertsam.prompts import Suggestion
 from napari_uncertsam.session import Session
-from napari_uncertsam.ui.styles import MAX_ENTROPY
+from napari_uncertsam.ui.styles import CAME, CHANGE_COLOURS, LEFT, MAX_ENTROPY
 from napari_uncertsam.ui.texts import pixels_text
 
 #: Square millimetres of a pixel are the product of these; None where they are not known.
@@ -124,7 +124,7 @@ def _where(suggestion: Suggestion) -> str:
     return f"The box from ({box.y0:.0f}, {box.x0:.0f}) to ({box.y1:.0f}, {box.x1:.0f})."
 
 
-def change_text(change: Change, *, waiting: bool = False) -> str:
+def change_text(change: Change, *, waiting: bool = False, outlined: bool = False) -> str:
     """What the last answer changed: the uncertain area, pixels that came and left.
 
     The uncertain area is left out as long as the model has not been asked: the closed form only ever lowers it.
@@ -134,10 +134,15 @@ def change_text(change: Change, *, waiting: bool = False) -> str:
     change : Change
     waiting : bool
         Whether the model computes.
+    outlined : bool
+        Whether the changed pixels are outlined, in colours that have to be named.
     """
     before, after = change.uncertain_px
     came, left = change.counts
     mask = f"mask +{came:,} / {_MINUS}{left:,} px" if came or left else "mask unchanged"
+    if outlined and (came or left):
+        names = [(came, f"{CHANGE_COLOURS[CAME][1]} came"), (left, f"{CHANGE_COLOURS[LEFT][1]} left")]
+        mask += f" ({', '.join(name for count, name in names if count)})"
     if change.is_provisional:
         end = "; the model is looking again …" if waiting else ", worked out without the model."
         return f"{mask.capitalize()}{end}"
@@ -170,6 +175,8 @@ def status_text(session: Session) -> str:
             return "The refined mask is kept; undo brings back the one before."
         again = " If your box is off, draw another." if session.prompts.box is not None else ""
         return f"The refinement was not kept: the mask stays as it was.{again}"
+    if prediction.provisional:
+        return "The model is looking again; what is wrong can be corrected with a click meanwhile."
     if is_settled(prediction):
         return SETTLED
     return f"{'Answer a suggestion, correct' if session.suggestions else 'Correct'} with a click, or refine."

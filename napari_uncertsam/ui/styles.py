@@ -24,10 +24,11 @@ ROLES: tuple[Role, ...] = get_args(Role)
 POSITIVE_COLOUR, NEGATIVE_COLOUR = "#2ecc71", "#ff4d4d"
 BOX_COLOUR = "#4cc9f0"
 #: Of suggestions: told apart from every colour of the heatmap that they lie on.
-SUGGESTION_COLOUR, SUGGESTION_FACE, CHOSEN_COLOUR = "#ffffff", "#101018", "#ff2fa0"
+SUGGESTION_COLOUR, CHOSEN_COLOUR = "#ffffff", "#ff2fa0"
 #: Values in `changed`: pixels that an answer brought to the mask, or took from it.
 CAME, LEFT = 1, 2
-CAME_COLOUR, LEFT_COLOUR = "#ffffff", NEGATIVE_COLOUR
+#: Their colours, which nothing else has, and how these are called.
+CHANGE_COLOURS = {CAME: ("#1f5bff", "blue"), LEFT: ("#e000ff", "magenta")}
 TRANSPARENT = "#00000000"
 #: Of objects, told apart from each other, from grey images and from the colours of prompts and uncertainty.
 OBJECT_COLOURS = ("#3ddc97", "#4895ef", "#f15bb5", "#b5e48c", "#9b5de5", "#00bbf9", "#ff99c8", "#90f1ef")
@@ -105,7 +106,7 @@ def make_layer(role: Role, image: Image, slab: NDArray[np.float32], mask: NDArra
     side = min(n for n in spatial_shape(image)[-2:])
     if role == "uncertainty":
         colours = fading_colormap("uncertainty", "inferno", 0.5)
-        return _map(slab, common, colormap=colours, contrast_limits=(0, MAX_ENTROPY), opacity=0.7)
+        return _map(slab, common, colormap=colours, contrast_limits=(0, MAX_ENTROPY), opacity=0.5)
     if role == "probability":
         colours = fading_colormap("probability", "viridis", 0.25)
         return _map(slab, common, colormap=colours, contrast_limits=(0, 1), opacity=0.6, visible=False)
@@ -134,7 +135,7 @@ def _changes(ndim: int, common: dict[str, Any]) -> Layer:
     from napari.layers import Labels
     from napari.utils.colormaps import DirectLabelColormap
 
-    colours = {None: TRANSPARENT, 0: TRANSPARENT, CAME: CAME_COLOUR, LEFT: LEFT_COLOUR}
+    colours = {None: TRANSPARENT, 0: TRANSPARENT, **{value: colour for value, (colour, _) in CHANGE_COLOURS.items()}}
     colormap = DirectLabelColormap(color_dict=colours)
     layer = Labels(np.zeros((1,) * ndim, np.uint8), opacity=1.0, colormap=colormap, **common)
     layer.editable = False
@@ -169,9 +170,12 @@ def _points(ndim: int, side: int, common: dict[str, Any], *, suggested: bool) ->
     style: dict[str, Any]
     if suggested:
         style = {
-            "face_color": SUGGESTION_FACE,
+            "face_color": TRANSPARENT,
+            "border_color": SUGGESTION_COLOUR,
+            "border_width": 0.1,
             "features": {"rank": np.zeros(0, dtype=str)},
-            "text": {"string": "{rank}", "color": SUGGESTION_COLOUR, "size": 9, "anchor": "center"},
+            # Beside the ring at any zoom: napari shifts texts by pixels of the image, spaces are pixels of the screen.
+            "text": {"string": "       {rank}", "color": SUGGESTION_COLOUR, "size": 13, "anchor": "center"},
         }
     else:
         style = {
@@ -181,7 +185,8 @@ def _points(ndim: int, side: int, common: dict[str, Any], *, suggested: bool) ->
             "features": {"positive": np.zeros(0, dtype=bool)},
             "feature_defaults": {"positive": True},
         }
-    layer = Points(ndim=ndim, size=max(side / 45, 1.5), **style, **common)
-    # On screen a point is never too small to hit, nor does it cover what it marks.
-    layer.canvas_size_limits = (18, 22) if suggested else (9, 22)
+    layer = Points(ndim=ndim, size=max(side / (36 if suggested else 45), 1.5), **style, **common)
+    # On screen a point is never too small to hit, nor does it cover what it marks. A border is at least half as wide as
+    # the smallest point, which would fill the ring of a suggestion.
+    layer.canvas_size_limits = (6, 22) if suggested else (9, 22)
     return layer

@@ -60,6 +60,13 @@ def ask_point(opened) -> Suggestion:
     return asked(opened)
 
 
+def contradict(opened) -> None:
+    """Answer the first point so that the mask has to change there."""
+    place, mask = ask_point(opened), opened.session.prediction.maps.mask
+    press(opened, "U" if mask[int(place.y), int(place.x)] else "Y")
+    opened.settle()
+
+
 def look(viewer, y: float, x: float, zoom: float = 20.0) -> None:
     viewer.scene.camera.zoom = zoom
     viewer.scene.camera.center = (0.0, y, x)
@@ -358,8 +365,7 @@ def test_changed_pixels_are_outlined_for_a_moment(opened, qtbot, tmp_path):
     names = [layer.name for layer in layers]
     assert not outline.data.any()
     mask = opened.session.prediction.maps.mask
-    press(opened, "U")
-    opened.settle()
+    contradict(opened)
     now = opened.session.prediction.maps.mask
     came = np.zeros(mask.shape, np.int8)
     top, left = np.round(outline.translate).astype(int)
@@ -367,6 +373,7 @@ def test_changed_pixels_are_outlined_for_a_moment(opened, qtbot, tmp_path):
     came[top : top + height, left : left + width] = outline.data
     assert (came == np.where(now & ~mask, 1, 2 * (mask & ~now))).all()
     assert outline.contour > 0
+    assert "blue came" in opened.view.question() or "magenta left" in opened.view.question()
     assert list(layers.selection) == [active]
     opened.session.save(tmp_path)
     assert not any("changed" in p.name for p in tmp_path.iterdir())
@@ -374,9 +381,9 @@ def test_changed_pixels_are_outlined_for_a_moment(opened, qtbot, tmp_path):
     timer.start()
     qtbot.waitUntil(lambda: not outline.data.any())
     assert "Uncertain area" in opened.view.question()  # this stays
+    assert not {"blue", "magenta"} & set(opened.view.question().replace("(", "").split())
     timer.setInterval(60_000)
-    press(opened, "U")
-    opened.settle()
+    contradict(opened)
     assert outline.data.any()
     press(opened, "Control-Z")
     opened.settle()
@@ -390,8 +397,7 @@ def test_changed_pixels_are_outlined_for_a_moment(opened, qtbot, tmp_path):
 
 
 def test_closing_takes_the_outline_along(opened):
-    press(opened, "U")
-    opened.settle()
+    contradict(opened)
     assert opened.viewer.layers["changed"].data.any()
     opened.coordinator.close()
     assert [layer.name for layer in opened.viewer.layers] == ["photo", "mask [photo]"]
