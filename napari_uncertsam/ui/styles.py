@@ -135,7 +135,8 @@ def _changes(ndim: int, common: dict[str, Any]) -> Layer:
     from napari.layers import Labels
     from napari.utils.colormaps import DirectLabelColormap
 
-    colours = {None: TRANSPARENT, 0: TRANSPARENT, **{value: colour for value, (colour, _) in CHANGE_COLOURS.items()}}
+    colours: dict[int | None, str] = {None: TRANSPARENT, 0: TRANSPARENT}
+    colours |= {value: colour for value, (colour, _) in CHANGE_COLOURS.items()}
     colormap = DirectLabelColormap(color_dict=colours)
     layer = Labels(np.zeros((1,) * ndim, np.uint8), opacity=1.0, colormap=colormap, **common)
     layer.editable = False

@@ -473,13 +473,17 @@ def test_suggestions_are_numbered_by_rank_and_the_chosen_one_stands_out():
     ranked = [(str(i), (s.y, s.x)) for i, s in enumerate(suggestions, 1) if s.kind == "point"]
     assert list(layer.features["rank"]) == [rank for rank, _ in ranked]
     np.testing.assert_allclose(layer.data, [position for _, position in ranked])
-    loop.sync.choose(1)
-    loop.flush()
-    colours = {tuple(c) for c in layer.face_color}
-    assert len(colours) == 2
-    loop.session.answer(suggestions[0], inside=True)
+    place = next(s for s in suggestions if s.kind == "point")
+    loop.sync.choose(suggestions.index(place))
+    assert len({tuple(c) for c in layer.border_color}) == 2
+    assert not layer.face_color.any()  # nothing covers the place
+    loop.sync.choose(None, asks=False)
+    assert not len(layer.data)
+    loop.sync.choose(None)
+    assert len(layer.data) == len(ranked)
+    loop.session.answer(place, inside=True)
     assert len(loop.layer("suggested points").data) == sum(s.kind == "point" for s in loop.session.suggestions)
-    np.testing.assert_allclose(loop.layer("points").data, [[suggestions[0].y, suggestions[0].x]])
+    np.testing.assert_allclose(loop.layer("points").data, [[place.y, place.x]])
 
 
 @pytest.mark.parametrize("channels", [3, 4])
