@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from napari_uncertsam.engine import Embedding, Engine
 from napari_uncertsam.estimators.answered import AnsweredBelief
 from napari_uncertsam.estimators.base import Belief
-from napari_uncertsam.estimators.field import LAPSE, LENGTH, Answer, MaskField, field_of
+from napari_uncertsam.estimators.field import LENGTH, Answer, MaskField, field_of
+from napari_uncertsam.estimators.truncation import LAPSE
 from napari_uncertsam.prediction import Maps, Request
 from napari_uncertsam.prompts import Box, Point, Prompts
 from napari_uncertsam.suggestions.hypotheses import features, scores

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from napari_uncertsam.estimators.field import LAPSE, NOISE, MaskField
+from napari_uncertsam.estimators.field import NOISE, MaskField
+from napari_uncertsam.estimators.truncation import LAPSE
 
 SHAPE = (5, 4)
 

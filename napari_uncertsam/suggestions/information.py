@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_uncertsam.errors import InputError
-from napari_uncertsam.estimators.field import NOISE, Answer, truncation
+from napari_uncertsam.estimators.field import NOISE, Answer
+from napari_uncertsam.estimators.truncation import truncation
 from napari_uncertsam.uncertainty import binary_entropy
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from napari_uncertsam.errors import InputError
 from napari_uncertsam.estimators.base import EnsembleBelief, PointBelief
-from napari_uncertsam.estimators.field import NOISE, Answer, MaskField, field_of, truncation
+from napari_uncertsam.estimators.field import NOISE, Answer, MaskField, field_of
 from napari_uncertsam.estimators.laplace.belief import GaussianBelief
+from napari_uncertsam.estimators.truncation import truncation
 from tests.fields import SHAPE, Dense, draw_field, truncated
 
 ANSWERS = [Answer(1, 1, True), Answer(4, 3, False), Answer(1, 2, False), Answer(0, 0, True)]

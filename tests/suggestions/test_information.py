@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from napari_uncertsam.errors import InputError
 from napari_uncertsam.estimators.answered import AnsweredBelief
-from napari_uncertsam.estimators.field import Answer, MaskField, truncation
+from napari_uncertsam.estimators.field import Answer, MaskField
+from napari_uncertsam.estimators.truncation import truncation
 from napari_uncertsam.prompts import Box
 from napari_uncertsam.suggestions.information import box_gain, expected_reduction, suggest_informative
 from napari_uncertsam.suggestions.quality import Drawn, draw_masks
