@@ -1,4 +1,4 @@
-"""Gaussian logits of which only each pixel's own mean and variance are kept: small enough for every slice of a volume."""
+"""Gaussian logits of which only each pixel's own mean and variance are kept: small enough for every slice."""
 
 from __future__ import annotations
 
