@@ -6,7 +6,6 @@ on layers or of undo: that is :mod:`napari_uncertsam.session`'s.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_uncertsam.answering import (
     added_points,
@@ -29,6 +29,7 @@ from napari_uncertsam.checkpoints import part_record
 from napari_uncertsam.engine import (
     CACHE_BYTES,
     Decoded,
+    Embedder,
     Embedding,
     EmbeddingCache,
     Engine,
@@ -54,8 +55,8 @@ from napari_uncertsam.prompts import Box, Prompts
 from napari_uncertsam.refinement.methods import make_method
 from napari_uncertsam.refinement.rounds import refine as refine_rounds
 from napari_uncertsam.suggestions.quality import quality_of
-from napari_uncertsam.view import LARGEST_SIDE, View
-from napari_uncertsam.volume import Volume
+from napari_uncertsam.view import View
+from napari_uncertsam.volume import Volume, Window
 from napari_uncertsam.zoom import CUT_OFF, coarse_views, enclosing, object_box, surroundings, touches_border
 
 __all__ = ["EmbeddingCache", "Maps", "Pipeline", "Prediction", "RefinedPrediction", "Request", "Settings"]
@@ -74,6 +75,7 @@ class Pipeline:
     def __init__(self, engine: Engine, cache_bytes: int = CACHE_BYTES) -> None:
         self.engine = engine
         self.cache = EmbeddingCache(cache_bytes)
+        self._embedder = Embedder(engine, self.cache)
         self._methods: dict[str, Estimator] = {}
 
     def method(self, name: str) -> Estimator:
@@ -225,24 +227,17 @@ class Pipeline:
         after = self._prediction(run, view, prompts, refinement.belief, start, field)
         return RefinedPrediction(prediction, after, rounds)
 
-    def _embed(self, run: Run, view: View) -> Embedding:
-        """Embedding of a view, from the cache when the same pixels were seen before.
+    def embedding(self, raw: NDArray[Any], window: Window, view: View) -> Embedding:
+        """What the model makes of a view of a slice, from the cache when the same pixels were seen before.
 
-        A huge view is thinned out to what the model can tell apart; prompts stay in the view's own pixels.
+        Parameters and errors as for :meth:`napari_uncertsam.engine.Embedder.embedding`.
         """
+        return self._embedder.embedding(raw, window, view)
+
+    def _embed(self, run: Run, view: View) -> Embedding:
         run.stop_if_cancelled()
-        start, shape = time.perf_counter(), (view.height, view.width)
-        pixels = view.crop(run.raw, LARGEST_SIDE)
-        if pixels.dtype.kind == "f" and np.isnan(pixels).all():
-            raise InputError("Every pixel around the prompt is NaN, so there is nothing to see; choose another place.")
-        image = run.request.window.apply(pixels)
-        digest = hashlib.sha256(f"{self.engine.name}|{self.engine.sha256}|{image.shape}|{shape}".encode())
-        digest.update(np.ascontiguousarray(image).data)
-        key = digest.hexdigest()
-        embedding = self.cache.get(key)
-        if embedding is None:
-            embedding = replace(self.engine.embed(image), shape=shape)
-            self.cache.put(key, embedding)
+        start = time.perf_counter()
+        embedding = self.embedding(run.raw, run.request.window, view)
         run.timed("embed", start)
         run.stop_if_cancelled()
         return embedding
