@@ -89,7 +89,7 @@ def suggestions_on_slice(
     entropy, probability = np.where(inside, belief.entropy(), 0), belief.probability()
     known = [view.slice_to_grid(p.y, p.x, grid) for p in prompts.points]
     # Where cells are smaller than pixels, some of those found share a pixel.
-    many = wanted * (4 if view.height < grid[0] else 1)
+    many = wanted * (4 if view.height < grid[0] or view.width < grid[1] else 1)
     cell = (view.height / grid[0]) * (view.width / grid[1])
     if settings.suggest == "entropy" or field is None:
         found = [(*point, math.nan) for point in suggest_points(entropy, probability, many, radius=SPREAD, known=known)]

@@ -29,6 +29,7 @@ from napari_uncertsam.checkpoints import part_record
 from napari_uncertsam.engine import (
     CACHE_BYTES,
     Decoded,
+    DiskCache,
     Embedder,
     Embedding,
     EmbeddingCache,
@@ -70,12 +71,14 @@ class Pipeline:
     engine : Engine
     cache_bytes : int
         Memory that cached embeddings may take.
+    disk : DiskCache, optional
+        Where embeddings are kept from one session to the next; nowhere by default.
     """
 
-    def __init__(self, engine: Engine, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(self, engine: Engine, cache_bytes: int = CACHE_BYTES, disk: DiskCache | None = None) -> None:
         self.engine = engine
         self.cache = EmbeddingCache(cache_bytes)
-        self._embedder = Embedder(engine, self.cache)
+        self._embedder = Embedder(engine, self.cache, disk)
         self._methods: dict[str, Estimator] = {}
 
     def method(self, name: str) -> Estimator:
@@ -228,7 +231,7 @@ class Pipeline:
         return RefinedPrediction(prediction, after, rounds)
 
     def embedding(self, raw: NDArray[Any], window: Window, view: View) -> Embedding:
-        """What the model makes of a view of a slice, from the cache when the same pixels were seen before.
+        """What the model makes of a view of a slice, from a cache when the same pixels were seen before.
 
         Parameters and errors as for :meth:`napari_uncertsam.engine.Embedder.embedding`.
         """
@@ -282,7 +285,7 @@ class Pipeline:
 
         Returns what the model was prompted with too: with the box that clicks led to.
         """
-        height, width = run.shape
+        (height, width), spacing = run.shape, run.spacing
         if run.request.settings.conditioning:
             prompts = corrected(prompts)
         if run.request.view is not None or not run.request.settings.zoom:
@@ -292,11 +295,11 @@ class Pipeline:
         if box is None:
             coarse = self._coarse_box(run, prompts)
             prompts = prompts.with_box(coarse)
-            box = coarse or surroundings(prompts, height, width)
-        view = View.around(enclosing(box, prompts), height, width)
+            box = coarse or surroundings(prompts, height, width, spacing)
+        view = View.around(enclosing(box, prompts), height, width, spacing=spacing)
         belief = self._estimate(run, view, prompts)
         for _ in range(2):
-            grown = view.grown(height, width)
+            grown = view.grown(height, width, spacing=spacing)
             if grown == view or not touches_border(belief.logits(), view, height, width):
                 break
             run.tell("zooming out", 0.6)
@@ -310,9 +313,9 @@ class Pipeline:
         Every coarse view proposes a box. Of several, the one is taken whose zoomed view the model trusts most: its
         predicted intersection over union from the clicks alone, less :data:`CUT_OFF` where the coarse mask was cut off.
         """
-        height, width = run.shape
+        (height, width), spacing = run.shape, run.spacing
         proposals: list[tuple[Box, bool]] = []
-        for view in coarse_views(prompts, height, width, self.engine.resolution):
+        for view in coarse_views(prompts, height, width, self.engine.resolution, spacing):
             logits = self._decode(run, view, prompts).logits[0].float().cpu().numpy()
             box = object_box(logits, view, prompts)
             if box is not None:
@@ -321,7 +324,8 @@ class Pipeline:
             return proposals[0][0] if proposals else None
         scores = []
         for box, cut in proposals:
-            zoomed = self._decode(run, View.around(enclosing(box, prompts), height, width), prompts)
+            around = View.around(enclosing(box, prompts), height, width, spacing=spacing)
+            zoomed = self._decode(run, around, prompts)
             scores.append(float(zoomed.iou[0]) - CUT_OFF * cut)
         return proposals[int(np.argmax(scores))][0]
 

@@ -43,6 +43,11 @@ class Run:
         height, width = self.raw.shape[:2]
         return height, width
 
+    @property
+    def spacing(self) -> tuple[float, float]:
+        """Millimetres between rows and between columns of the slice."""
+        return self.volume.plane_spacing(self.request.plane)
+
     def stop_if_cancelled(self) -> None:
         """Raise `Cancelled` when a newer request waits or the user pressed Cancel."""
         if self.cancelled():

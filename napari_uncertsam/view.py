@@ -17,6 +17,11 @@ from napari_uncertsam.prompts import Box, Prompts
 ZOOM = 1.6
 #: A view is never smaller than this many pixels: below it, interpolation invents what the model sees.
 SMALLEST_SIDE = 16
+#: Nor smaller than this many of the coarser pixels, where pixels are not square.
+FEWEST_PIXELS = 5
+#: Pixels more elongated than this are looked at as if they were this elongated.
+LARGEST_ASPECT = 10.0
+_SQUARE = 0.01
 #: A larger crop is thinned out to this many pixels a side before it goes to the model, which reduces it anyway.
 LARGEST_SIDE = 4096
 
@@ -60,26 +65,55 @@ class View:
         return cls(0, 0, height, width)
 
     @classmethod
-    def around(cls, box: Box, height: int, width: int, zoom: float = ZOOM) -> View:
-        """Square view around a box, quantised so that nudging the box keeps the view.
+    def around(
+        cls, box: Box, height: int, width: int, zoom: float = ZOOM, spacing: tuple[float, float] = (1.0, 1.0)
+    ) -> View:
+        """View around a box, square in millimetres and quantised so that nudging the box keeps the view.
 
         The side is the next of a geometric series (ratio ``2 ** 0.25``) at or above `zoom` times the longer side of the
         box, the centre lies on a grid of a twelfth of the side. The view is shifted into the image where it fits.
+
+        Parameters
+        ----------
+        box : Box
+        height, width : int
+            Size of the slice.
+        zoom : float
+            Side of the view relative to the box.
+        spacing : (float, float)
+            Millimetres between rows and between columns; only their ratio counts, see :func:`pitches`.
+
+        Examples
+        --------
+        >>> View.around(Box(10, 100, 19, 139), 60, 512, spacing=(3.0, 1.0))
+        View(top=4, left=88, height=22, width=64)
         """
-        wanted = max(zoom * max(box.height, box.width), SMALLEST_SIDE)
+        down, right = pitches(spacing)
+        smallest = max(SMALLEST_SIDE, FEWEST_PIXELS * max(down, right))
+        wanted = max(zoom * max(box.height * down, box.width * right), smallest)
         side = math.ceil(2 ** (math.ceil(4 * math.log2(wanted) - 1e-9) / 4) - 1e-9)
-        side = min(side, max(height, width))
-        step = max(1, side // 12)
-        cy, cx = (round(c / step) * step for c in box.centre)
-        return cls(_place(cy - side // 2, side, height), _place(cx - side // 2, side, width), side, side)
+        return cls._about(*box.centre, side, height, width, spacing)
 
     @classmethod
-    def centred(cls, y: float, x: float, side: int, height: int, width: int) -> View:
-        """Square view of a given side about a point, shifted into the image where it fits."""
-        side = max(1, min(side, max(height, width)))
-        step = max(1, side // 12)
-        top, left = (round(c / step) * step - side // 2 for c in (y, x))
-        return cls(_place(top, side, height), _place(left, side, width), side, side)
+    def centred(
+        cls, y: float, x: float, side: int, height: int, width: int, spacing: tuple[float, float] = (1.0, 1.0)
+    ) -> View:
+        """View of a given side about a point, square in millimetres and shifted into the image where it fits.
+
+        `side` counts pixels along the axis that has the finer ones.
+        """
+        return cls._about(y, x, side, height, width, spacing)
+
+    @classmethod
+    def _about(cls, y: float, x: float, side: int, height: int, width: int, spacing: tuple[float, float]) -> View:
+        side = max(1, min(side, longest_side(height, width, spacing)))
+        placed = []
+        for centre, pitch, length in zip((y, x), pitches(spacing), (height, width), strict=True):
+            pixels = math.ceil(side / pitch - 1e-9)
+            step = max(1, pixels // 12)
+            placed.append((_place(round(centre / step) * step - pixels // 2, pixels, length), pixels))
+        (top, rows), (left, columns) = placed
+        return cls(top, left, rows, columns)
 
     @property
     def box(self) -> Box:
@@ -90,11 +124,11 @@ class View:
         """Whether the view shows any pixel of a ``(height, width)`` slice."""
         return self.top < height and self.left < width and self.top + self.height > 0 and self.left + self.width > 0
 
-    def grown(self, height: int, width: int, factor: float = 1.5) -> View:
+    def grown(self, height: int, width: int, factor: float = 1.5, spacing: tuple[float, float] = (1.0, 1.0)) -> View:
         """A larger view about the same centre, at most the square that holds the whole image."""
-        side = math.ceil(max(self.height, self.width) * factor)
+        side = math.ceil(longest_side(self.height, self.width, spacing) * factor)
         cy, cx = self.top + self.height / 2, self.left + self.width / 2
-        return View.centred(cy, cx, side, height, width)
+        return View._about(cy, cx, side, height, width, spacing)
 
     def crop(self, image: NDArray[Any], largest: int | None = None) -> NDArray[Any]:
         """Pixels of an ``(H, W)`` or ``(H, W, 3)`` slice in the view; beyond the border the edge is repeated.
@@ -221,6 +255,30 @@ class View:
         columns = np.clip(np.arange(self.left, self.left + self.width), 0, values.shape[1] - 1)
         source = torch.as_tensor(values[rows[:, None], columns].astype(np.float32))[None, None]
         return F.interpolate(source, grid, mode="bilinear", align_corners=False, antialias=True)[0, 0].numpy()
+
+
+def pitches(spacing: tuple[float, float]) -> tuple[float, float]:
+    """Distances between rows and between columns, in units of the smaller one.
+
+    Pixels that are square within 1 % count as square, and a distance counts up to :data:`LARGEST_ASPECT`: beyond that a
+    header is wrong more often than right, and views would be strips.
+
+    Examples
+    --------
+    >>> pitches((3.0, 1.5)), pitches((0.7, 0.703)), pitches((0.001, 5.0))
+    ((2.0, 1.0), (1.0, 1.0), (1.0, 10.0))
+    """
+    finer = min(spacing)
+    if max(spacing) <= (1 + _SQUARE) * finer:
+        return 1.0, 1.0
+    down, right = (min(distance / finer, LARGEST_ASPECT) for distance in spacing)
+    return down, right
+
+
+def longest_side(height: float, width: float, spacing: tuple[float, float] = (1.0, 1.0)) -> int:
+    """The longer side of a ``(height, width)`` rectangle of pixels, in finer pixels, rounded up."""
+    down, right = pitches(spacing)
+    return math.ceil(max(height * down, width * right) - 1e-9)
 
 
 def _samples(start: int, length: int, largest: int | None) -> NDArray[np.intp]:

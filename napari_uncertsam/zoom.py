@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_uncertsam.prompts import Box, Prompts
-from napari_uncertsam.view import View
+from napari_uncertsam.view import View, longest_side, pitches
 
 #: A view grows when the object covers more than this share of the view's border.
 BORDER_SHARE = 0.02
@@ -24,22 +24,26 @@ def enclosing(box: Box, prompts: Prompts) -> Box:
     return Box(min([box.y0, *ys]), min([box.x0, *xs]), max([box.y1, *ys]), max([box.x1, *xs]))
 
 
-def coarse_views(prompts: Prompts, height: int, width: int, resolution: int) -> list[View]:
+def coarse_views(
+    prompts: Prompts, height: int, width: int, resolution: int, spacing: tuple[float, float] = (1.0, 1.0)
+) -> list[View]:
     """Views in which to look first when there are only clicks.
 
     A small model sees small objects only when zoomed in, and is cheap: it looks at every halving of the side, from the
     whole slice (at most :data:`WIDEST` pixels) to a quarter of it or 128 pixels. A large one costs seconds per view on
-    a CPU and was trained on whole images: it looks at the widest view only.
+    a CPU and was trained on whole images: it looks at the widest view only. Lengths are in the finer pixels where
+    `spacing`, in millimetres between rows and between columns, says that they are not square.
     """
+    down, right = pitches(spacing)
     ys, xs = [p.y for p in prompts.points], [p.x for p in prompts.points]
     y, x = (min(ys) + max(ys)) / 2, (min(xs) + max(xs)) / 2
-    spread = 1.3 * max(max(ys) - min(ys), max(xs) - min(xs), 1.0)
-    side = max(height, width)
+    spread = 1.3 * max(down * (max(ys) - min(ys)), right * (max(xs) - min(xs)), 1.0)
+    side = longest_side(height, width, spacing)
     widest = math.ceil(max(min(side, WIDEST), spread))
     sides = [widest]
     while resolution <= 512 and sides[-1] // 2 >= max(min(side // 4, 128), 32, spread):
         sides.append(sides[-1] // 2)
-    return [View.centred(round(y), round(x), s, height, width) for s in sides]
+    return [View.centred(round(y), round(x), s, height, width, spacing) for s in sides]
 
 
 def object_box(logits: NDArray[np.float32], view: View, prompts: Prompts) -> Box | None:
@@ -74,8 +78,8 @@ def touches_border(logits: NDArray[np.float32], view: View, height: int, width: 
     return bool(inner) and bool(np.mean(np.concatenate(inner)) > BORDER_SHARE)
 
 
-def surroundings(prompts: Prompts, height: int, width: int) -> Box:
+def surroundings(prompts: Prompts, height: int, width: int, spacing: tuple[float, float] = (1.0, 1.0)) -> Box:
     """An eighth of the slice about the first positive click, where no mask was found."""
     positive = next((p for p in prompts.points if p.positive), prompts.points[0])
-    side = max(16, max(height, width) // 8)
-    return View.centred(round(positive.y), round(positive.x), side, height, width).box.clip(height, width)
+    side = max(16, longest_side(height, width, spacing) // 8)
+    return View.centred(round(positive.y), round(positive.x), side, height, width, spacing).box.clip(height, width)

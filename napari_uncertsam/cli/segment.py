@@ -116,11 +116,12 @@ def segment(
     if prompts.box != given:
         typer.echo(f"The box was cut off at the border of the {height} x {width} image.", err=True)
 
+    from napari_uncertsam.engine import DiskCache
     from napari_uncertsam.intensity import Window
     from napari_uncertsam.pipeline import Pipeline
     from napari_uncertsam.prediction import Request, Settings
 
-    pipeline = Pipeline(load_engine(model, config, device))
+    pipeline = Pipeline(load_engine(model, config, device), disk=DiskCache.default())
     method = method or default_method(pipeline.engine)
     shown = parse_measure_of(method, measure)
     settings = Settings(model=model, method=method, measure=shown, seed=seed, ugpa=choices, rounds=refine)

@@ -2,6 +2,7 @@
 
 from napari_uncertsam.engine.building import build_model, config_path, image_features, normalise
 from napari_uncertsam.engine.cache import CACHE_BYTES, EmbeddingCache
+from napari_uncertsam.engine.disk_cache import DiskCache
 from napari_uncertsam.engine.embedder import Embedder
 from napari_uncertsam.engine.memory import memory_errors
 from napari_uncertsam.engine.sam2_engine import Sam2Engine
@@ -12,6 +13,7 @@ __all__ = [
     "CACHE_BYTES",
     "Decoded",
     "DenseTransform",
+    "DiskCache",
     "Embedder",
     "Embedding",
     "EmbeddingCache",

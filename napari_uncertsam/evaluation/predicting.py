@@ -130,4 +130,4 @@ def _shared_view(case: Case, prompts: Sequence[Prompts]) -> View:
         box = enclosing(start, given)
         around = box if around is None else around.union(box)
     assert around is not None
-    return View.around(around, height, width)
+    return View.around(around, height, width, spacing=case.volume.plane_spacing(case.plane))
