@@ -25,6 +25,7 @@ from napari_uncertsam.ui.jobs import Jobs, Loaded
 from napari_uncertsam.ui.keys import KeyBindings
 from napari_uncertsam.ui.modes import PromptModes
 from napari_uncertsam.ui.presenter import Presenter, overlap
+from napari_uncertsam.ui.reviewing import Reviewing
 from napari_uncertsam.ui.runner import Runner
 from napari_uncertsam.ui.target import Target, Targets
 from napari_uncertsam.ui.widget import RefineView
@@ -71,6 +72,7 @@ class Coordinator(QObject):
         targets = Targets(viewer, self.presenter.complain, lambda function: QTimer.singleShot(0, function))
         self.images = ImageChooser(viewer, targets, self.worker, self.jobs, self.presenter, lambda: self.choices.usable)
         self.runner = Runner(self.jobs, self.worker, self.files, self.presenter, self._on_loaded)
+        self.reviewing = Reviewing(view.slices, self.presenter, self.runner, self.do, self.show_slice, self)
         self._autosave = Autosave(self.files, self.presenter, self) if autosave else None
         self._modes = PromptModes(viewer, view.set_mode)
         self._keys = KeyBindings(viewer, self._verbs())
@@ -93,7 +95,9 @@ class Coordinator(QObject):
             "refine": self.refine,
             "undo": partial(self.do, Session.undo),
             "redo": partial(self.do, Session.redo),
-            "next_uncertain_slice": self.next_uncertain_slice,
+            "propagate": self.reviewing.propagate,
+            "toggle_reviewed": self.reviewing.toggle_reviewed,
+            "next_uncertain_slice": self.reviewing.next,
         }
 
     def _connect(self) -> None:
@@ -119,6 +123,7 @@ class Coordinator(QObject):
         for worker in (self.worker, self.files):
             worker.busy_changed.connect(self._on_busy)
             worker.progressed.connect(view.set_progress)
+        view.measure_requested.connect(self._show_measure)
         self.choices.unknown.connect(self.runner.warm_up)
         self.images.entered.connect(self._on_entered)
         self.images.leaving.connect(self._on_leaving)
@@ -126,6 +131,11 @@ class Coordinator(QObject):
 
     def _on_listed(self, names: list[str], row: int | None) -> None:
         self.view.set_images(names, row)
+
+    def _show_measure(self, _name: str) -> None:
+        """A slice that was propagated is not predicted again: its maps have all measures."""
+        if self.target is not None:
+            self.target.sync.draw_maps()
 
     def close(self) -> None:
         """Let go of the viewer and stop the threads; a mask stays as an ordinary layer."""
@@ -182,6 +192,7 @@ class Coordinator(QObject):
         self.choices.follow(target)
         self.presenter.follow(target)
         self.dialogue.follow(target)
+        self.reviewing.follow(target)
         if target.sync.slot is not None:
             self._modes.set("box")
         if self._autosave is not None:
@@ -195,6 +206,7 @@ class Coordinator(QObject):
         self.choices.follow(None)
         self.presenter.follow(None)
         self.dialogue.follow(None)
+        self.reviewing.follow(None)
         self._modes.follow(None)
         target.session.message.disconnect(self._on_message)
         target.layers.created.disconnect(self._keys.bind_layer)
@@ -254,17 +266,6 @@ class Coordinator(QObject):
         """Start the next object, with a box."""
         self.do(Session.new_object)
         self.set_mode("box")
-
-    def next_uncertain_slice(self) -> None:
-        """Show the next of the segmented slices, from the most uncertain to the least and round again."""
-        target = self.target
-        ranking = target.session.ranked_slices() if target else []
-        if target is None or not ranking or target.image.ndim != 3:
-            self.presenter.say("No slice of this plane has been segmented yet.")
-            return
-        here = target.session.slice_index
-        index = ranking[(ranking.index(here) + 1) % len(ranking)] if here in ranking else ranking[0]
-        self.show_slice(index)
 
     def refine(self) -> None:
         """Run the automatic round on the present prediction."""

@@ -103,12 +103,16 @@ def draw_suggested_boxes(
         layer.face_color = [TRANSPARENT] * len(ranks)
 
 
-def draw_labels(layer: Labels, labels: NDArray[Any], plane: int, index: int) -> None:
-    """Copy one slice of a label map into the layer; all of it where the layer's array has another shape."""
+def draw_labels(layer: Labels, labels: NDArray[Any], plane: int, index: int, *, shown: bool = True) -> None:
+    """Copy one slice of a label map into the layer; all of it where the layer's array has another shape.
+
+    Where it is not `shown` nothing is drawn: napari reads the array when the slice is.
+    """
     if layer.data.shape != labels.shape:
         layer.data = labels.copy()
     slice_of(layer.data, plane, index)[...] = slice_of(labels, plane, index)
-    layer.refresh(extent=False)
+    if shown:
+        layer.refresh(extent=False)
 
 
 def slice_of(labels: NDArray[Any], plane: int, index: int) -> NDArray[Any]:

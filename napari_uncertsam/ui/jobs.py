@@ -6,15 +6,17 @@ Nothing here knows Qt or napari. The engine and its cache of embeddings belong t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from napari_uncertsam import checkpoints
-from napari_uncertsam.engine import Engine
+from napari_uncertsam.engine import DiskCache, Engine
 from napari_uncertsam.estimators.measures import Measure
 from napari_uncertsam.pipeline import Pipeline
 from napari_uncertsam.prediction import Prediction, RefinedPrediction, Request
+from napari_uncertsam.propagating import PropagationRequest, propagate
+from napari_uncertsam.propagation import Propagated
 from napari_uncertsam.refinement.methods import METHODS, make_method
 from napari_uncertsam.ui.texts import time_text
 from napari_uncertsam.volume import Volume, Window, guess_modality
@@ -84,7 +86,7 @@ class Jobs:
         if self._pipeline is None or self._model != model:
             progress(f"loading the model {model}", -1)
             self._pipeline = None
-            self._pipeline, self._model = Pipeline(self._load(model)), model
+            self._pipeline, self._model = Pipeline(self._load(model), disk=DiskCache.default()), model
         return self._pipeline
 
     def loaded(self, model: str, progress: ProgressCallback) -> Loaded:
@@ -162,6 +164,13 @@ class Jobs:
         """Run the automatic round."""
         pipeline = self.pipeline(prediction.request.settings.model, progress)
         return pipeline.refine(volume, prediction, cancelled=cancelled, progress=progress)
+
+    def propagate(
+        self, volume: Volume, request: PropagationRequest, cancelled: CancelledCallback, progress: ProgressCallback
+    ) -> Iterator[Propagated]:
+        """Fill in slices, one after the other as they become final."""
+        pipeline = self.pipeline(request.settings.model, progress)
+        yield from propagate(pipeline, volume, request, cancelled=cancelled, progress=progress)
 
     @staticmethod
     def download(name: str, cancelled: CancelledCallback, progress: ProgressCallback) -> Path:

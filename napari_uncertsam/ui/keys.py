@@ -42,7 +42,9 @@ KEYS = (
     Key("R", "refine", "refine by uncertainty"),
     Key("Control-Z", "undo", "undo", "Ctrl+Z"),
     Key("Control-Shift-Z", "redo", "redo", "Ctrl+Shift+Z"),
-    Key("]", "next_uncertain_slice", "next most uncertain of the segmented slices"),
+    Key("G", "propagate", "propagate from your slices to all others of the volume"),
+    Key("K", "toggle_reviewed", "this slice is reviewed, or it is not"),
+    Key("]", "next_uncertain_slice", "this slice is fine: go to the most uncertain one not yet reviewed"),
 )
 
 #: On `mask`, napari's own painting keys stay; only its undo, which knows nothing of predictions, is replaced.

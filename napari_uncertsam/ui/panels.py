@@ -37,6 +37,7 @@ _DICE_TIP = (
     "How well the mask is likely to overlap with the true one, 1 at best: the model's own estimate from masks that it "
     "holds possible, with the interval of 90 %. How it was calibrated, and where it fails: docs/SUGGESTIONS.md."
 )
+_INVITATION = "Draw a box or click a point: the places where an answer helps most appear here."
 _REASON_TIP = "Why the refinement was kept or not."
 
 
@@ -77,7 +78,7 @@ class SuggestionList(QWidget):
         header.setSectionResizeMode(0, QHeaderView.ResizeMode.Fixed)
         header.resizeSection(0, 40)
         header.setSectionsClickable(False)
-        self._empty = QLabel("Draw a box or click a point: the places where an answer helps most appear here.")
+        self._empty = QLabel(_INVITATION)
         self._empty.setWordWrap(True)
         self._empty.setEnabled(False)
         layout = QVBoxLayout(self)
@@ -98,6 +99,10 @@ class SuggestionList(QWidget):
         self._empty.setVisible(not rows)
         self._table.setFixedHeight(self._header.sizeHint().height() + 4 + _ROW_HEIGHT * len(rows))
         self.set_chosen(chosen)
+
+    def set_invitation(self, text: str) -> None:
+        """What is said where there are no suggestions; by default, how to come by some."""
+        self._empty.setText(text or _INVITATION)
 
     def set_chosen(self, chosen: int | None) -> None:
         """Highlight a row, or none."""

@@ -9,6 +9,7 @@ from napari_uncertsam.session import Session
 from napari_uncertsam.ui.drawing import slice_of
 from napari_uncertsam.ui.messages import Messages
 from napari_uncertsam.ui.question_texts import status_text
+from napari_uncertsam.ui.slice_texts import CORRECT, propagated_text
 from napari_uncertsam.ui.target import Target
 from napari_uncertsam.ui.texts import ResultText, result_text
 from napari_uncertsam.ui.widget import RefineView
@@ -39,6 +40,10 @@ class Presenter(Messages):
             for signal, slot in self._signals(target.session):
                 signal.connect(slot)
         self.show()
+        notes = () if target is None else tuple(getattr(target.session.volume, "notes", ()))
+        self._view.set_notes(notes)
+        if notes:
+            self.say(notes[0])
 
     def _signals(self, session: Session) -> tuple[tuple[Any, Callable[[], None]], ...]:
         return (
@@ -77,7 +82,12 @@ class Presenter(Messages):
             self._view.set_ready(refine=False, save=False)
             return
         session = target.session
-        self._view.set_result(result_text(session.prediction, session.last_refinement, target.pixel_mm))
+        propagated = None if session.prediction is not None else getattr(session.entry, "propagated", None)
+        if propagated is not None:
+            self._view.set_result(propagated_text(propagated, target.pixel_mm))
+        else:
+            self._view.set_result(result_text(session.prediction, session.last_refinement, target.pixel_mm))
+        self._view.set_invitation("" if propagated is None else CORRECT)
         self._view.set_ready(refine=session.prediction is not None, save=bool(session.entries))
 
 

@@ -6,10 +6,15 @@ from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 
+from psygnal import Signal
+
 from napari_uncertsam.prediction import Prediction, RefinedPrediction, Request
+from napari_uncertsam.propagation import Propagated
 from napari_uncertsam.session import Session
+from napari_uncertsam.ui.batches import Propagation, in_batches
 from napari_uncertsam.ui.jobs import Jobs, Loaded
 from napari_uncertsam.ui.presenter import Presenter
+from napari_uncertsam.ui.slice_texts import outdated_text, stopped_text
 from napari_uncertsam.ui.worker import Report, Worker
 
 
@@ -28,18 +33,23 @@ class Runner:
         Told of a model once it is loaded, and of the part that it lacks when it cannot predict for want of it.
     """
 
+    #: Whether a propagation is under way.
+    propagating = Signal(bool)
+
     def __init__(
         self, jobs: Jobs, worker: Worker, files: Worker, presenter: Presenter, loaded: Callable[[Loaded], None]
     ) -> None:
         self._jobs, self._worker, self._files, self._presenter = jobs, worker, files, presenter
         self._loaded = loaded
         self._session: Session | None = None
+        self._propagation: Propagation | None = None
 
     def follow(self, session: Session | None, model: str = "") -> None:
         """Work for another session, or for none; loads the model before it is needed."""
         if self._session is not None:
             self._session.requested.disconnect(self.predict)
             self._worker.cancel()
+            self._stop_propagating()
         self._session = session
         if session is None:
             return
@@ -107,6 +117,68 @@ class Runner:
     def _refined(self, refined: RefinedPrediction) -> None:
         if self._session is not None:
             self._session.deliver_refinement(refined)
+
+    def propagate(self, session: Session) -> None:
+        """Fill in the slices between and beyond those that the user gave, in the background; clicks go first.
+
+        What was being propagated before is stopped; what came of it is kept.
+
+        Raises
+        ------
+        InputError
+            If there is nothing to start from, or nothing to do.
+        """
+        under_way, volume = Propagation(session.propagation_request()), session.volume
+        self._stop_propagating()
+        self._propagation = under_way
+
+        def work(cancelled: Callable[[], bool], progress: Report) -> Generator[list[Propagated]]:
+            def stop() -> bool:
+                return cancelled() or under_way.stopped.is_set()
+
+            return in_batches(self._jobs.propagate(volume, under_way.request, stop, progress), under_way, progress)
+
+        self._worker.submit(
+            "Propagating",
+            work,
+            lambda _: self._propagated(under_way),
+            lambda text: self._not_propagated(under_way, text),
+            lambda: self._propagated(under_way, stopped=True),
+            background=True,
+            meanwhile=lambda batch: self._take(under_way, batch),
+        )
+        self.propagating.emit(True)
+
+    def _stop_propagating(self) -> None:
+        if self._propagation is not None:
+            self._propagation.stopped.set()
+            self._propagation = None
+            self.propagating.emit(False)
+
+    def _take(self, under_way: Propagation, batch: list[Propagated]) -> None:
+        if self._session is None or under_way is not self._propagation or under_way.outdated:
+            return
+        if self._session.deliver_propagated(under_way.request, batch):
+            under_way.delivered += len(batch)
+        else:
+            under_way.outdated = True
+            under_way.stopped.set()
+
+    def _propagated(self, under_way: Propagation, *, stopped: bool = False) -> None:
+        if under_way is not self._propagation or self._session is None:
+            return
+        self._stop_propagating()
+        if under_way.outdated:
+            self._presenter.say(outdated_text(under_way.delivered))
+        elif stopped:
+            self._presenter.say(stopped_text(under_way.delivered))
+        else:
+            self._session.finish_propagation(under_way.request)  # which says what came of it
+
+    def _not_propagated(self, under_way: Propagation, text: str) -> None:
+        if under_way is self._propagation:
+            self._stop_propagating()
+            self._presenter.complain(text)
 
     def warm_up(self, model: str) -> None:
         """Load a model before it is needed."""

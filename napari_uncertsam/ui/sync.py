@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from napari_uncertsam.annotations import Patch
 from napari_uncertsam.estimators.measures import UNCERTAINTY_MEASURES
+from napari_uncertsam.prediction import Maps
 from napari_uncertsam.prompts import Suggestion
 from napari_uncertsam.session import Session
 from napari_uncertsam.ui import drawing
 from napari_uncertsam.ui.geometry import box_corners, displayed_slice, from_slice
 from napari_uncertsam.ui.layers import LayerSet
 from napari_uncertsam.ui.outline import ChangeOutline
+from napari_uncertsam.ui.propagated_maps import PropagatedMaps, propagated_measure
 from napari_uncertsam.ui.reading import LayerReader
 from napari_uncertsam.ui.styles import Role, heat_limits
 from napari_uncertsam.ui.texts import measure_of
@@ -56,6 +58,7 @@ class LayerSync:
         self._asks = True  # whether suggestions are shown
         self._outline = ChangeOutline(layers)
         self._outlined: Patch | None = None
+        self._propagated = PropagatedMaps()
         self._measure, self._limits = "", (0.0, 0.0)  # that the colours of `uncertainty` are for
         self._to_draw: list[Callable[[], None]] = []
         self._undrawn: set[tuple[int, int]] = set()  # slices whose labels changed during a stroke
@@ -105,6 +108,10 @@ class LayerSync:
         """Outline what an answer changed on the present slice, or nothing any more."""
         self._outlined = changed
         self._soon(self._draw_outline)
+
+    def draw_maps(self) -> None:
+        """Show the two maps again: another measure is wanted."""
+        self._on_prediction()
 
     @property
     def is_held(self) -> bool:
@@ -196,13 +203,13 @@ class LayerSync:
             self._defer(self._draw_next)
 
     def _draw_uncertainty(self) -> None:
-        session = self.session
-        self.layers.show_map("uncertainty", session.uncertainty_slice(), session.plane, session.slice_index)
+        session, (maps, measure) = self.session, self._shown_maps()
+        values = None if maps is None else maps.uncertainty
+        self.layers.show_map("uncertainty", values, session.plane, session.slice_index)
         layer: Any = self.layers.existing("uncertainty")
-        if layer is None or session.prediction is None:
+        if layer is None or maps is None:
             return
-        measure = measure_of(session.prediction)
-        limits = heat_limits(measure, session.prediction.maps.local_uncertainty)
+        limits = heat_limits(measure, maps.local_uncertainty)
         # Limits that the user has set stay as long as they are for the same measure.
         if measure != self._measure or tuple(layer.contrast_limits) == self._limits:
             layer.contrast_limits_range = (0.0, UNCERTAINTY_MEASURES[measure].largest)
@@ -211,8 +218,19 @@ class LayerSync:
         self._measure = measure
 
     def _draw_probability(self) -> None:
-        session = self.session
-        self.layers.show_map("probability", session.probability_slice(), session.plane, session.slice_index)
+        session, (maps, _) = self.session, self._shown_maps()
+        values = None if maps is None else maps.probability
+        self.layers.show_map("probability", values, session.plane, session.slice_index)
+
+    def _shown_maps(self) -> tuple[Maps | None, str]:
+        """The maps of the present slice, those of propagation where there is no prediction; and their measure."""
+        entry = self.session.entry
+        if entry.prediction is not None:
+            return entry.prediction.maps, measure_of(entry.prediction)
+        measure = propagated_measure(self.session.settings)
+        return (
+            None if getattr(entry, "propagated", None) is None else self._propagated.of(entry.propagated, measure)
+        ), measure
 
     def _draw_suggested_points(self) -> None:
         places = [(rank, (s.y, s.x)) for rank, s in enumerate(self._suggestions, 1) if s.kind == "point"]
@@ -251,7 +269,19 @@ class LayerSync:
         layer = self._layer_for("mask", bool(drawing.slice_of(labels, plane, index).any()))
         if layer is not None:
             with self._reader.own_changes():
-                drawing.draw_labels(layer, labels, plane, index)
+                drawing.draw_labels(layer, labels, plane, index, shown=self._is_shown(plane, index))
+                if self.slot is None:
+                    self._soon(self._refresh_mask)  # once for all slices that a propagation brings
+
+    def _is_shown(self, plane: int, index: int) -> bool:
+        """Whether the viewer shows any part of a slice, in 2D."""
+        slot = self.slot
+        return slot is not None and (slot[0] != plane or slot[1] == index)
+
+    def _refresh_mask(self) -> None:
+        layer: Any = self.layers.existing("mask")
+        if layer is not None:
+            layer.refresh(extent=False)
 
     def _draw_object(self) -> None:
         layer: Any = self.layers.existing("mask")

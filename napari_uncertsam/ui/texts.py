@@ -146,12 +146,21 @@ def time_text(seconds: float) -> str:
 
 def area_text(prediction: Prediction, pixel_mm: tuple[float, float] | None) -> str:
     """Area with its 90 % interval, in square millimetres too where the spacing is known."""
-    low, high = prediction.area_interval
-    text = f"{prediction.area_px:,.0f} px ({low:,.0f} to {high:,.0f})"
+    return area_interval_text(prediction.area_px, *prediction.area_interval, pixel_mm)
+
+
+def area_interval_text(area: float, low: float, high: float, pixel_mm: tuple[float, float] | None) -> str:
+    """An area in pixels with an interval, in square millimetres too where the spacing is known.
+
+    Examples
+    --------
+    >>> area_interval_text(800, 700, 950, None)
+    '800 px (700 to 950)'
+    """
+    text = f"{area:,.0f} px ({low:,.0f} to {high:,.0f})"
     if pixel_mm is not None:
         cell = pixel_mm[0] * pixel_mm[1]
-        values = (_short(v * cell) for v in (prediction.area_px, low, high))
-        text += "\n{} mm² ({} to {})".format(*values)
+        text += "\n{} mm² ({} to {})".format(*(_short(v * cell) for v in (area, low, high)))
     return text
 
 

@@ -26,6 +26,7 @@ from napari_uncertsam.ui.question import QuestionPanel
 from napari_uncertsam.ui.question_texts import QuestionText, SuggestionRow
 from napari_uncertsam.ui.styles import BOX_COLOUR, NEGATIVE_COLOUR, POSITIVE_COLOUR
 from napari_uncertsam.ui.texts import ResultText
+from napari_uncertsam.ui.volume_panel import VolumePanel
 
 _MODES = (
     ("box", "Box", BOX_COLOUR, "Drag a box around the object; a new box replaces the old one (B)"),
@@ -63,6 +64,8 @@ class RefineView(StatusView):
 
     def __init__(self, keys: Sequence[tuple[str, str]] = (), note: str = "", parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        #: The slices of a volume; hidden for a single image.
+        self.slices = VolumePanel()
         content = QWidget()
         column = QVBoxLayout(content)
         column.setContentsMargins(4, 6, 3, 6)
@@ -74,6 +77,7 @@ class RefineView(StatusView):
             self._mode_row(),
             self._refine_button(),
             self._result(),
+            self.slices,
             heading("Suggestions", "Places where an answer would help most, most helpful first (Tab goes on)"),
             self._questions(),
             self._suggestions(),
@@ -122,7 +126,10 @@ class RefineView(StatusView):
         form.setContentsMargins(0, 0, 0, 0)
         form.setSpacing(5)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
-        form.addRow("Image", self._image)
+        self._notes = QLabel("⚠")
+        self._notes.setStyleSheet("color: #ffb347; font-weight: bold;")
+        self._notes.hide()
+        form.addRow("Image", row((self._image, 1), self._notes))
         form.addRow("Model", self._model)
         form.addRow("", self._download)
         form.addRow("Method", self._method)
@@ -201,6 +208,12 @@ class RefineView(StatusView):
         """Image layers to choose from."""
         fill(self._image, [(name, None) for name in names], current, "open an image")
 
+    def set_notes(self, notes: Sequence[str]) -> None:
+        """What has to be known about the image, behind a small sign beside its name; nothing shows no sign."""
+        self._notes.setToolTip("\n".join(notes))
+        self._notes.setAccessibleName(f"Notes on the image: {' '.join(notes)}" if notes else "")
+        self._notes.setVisible(bool(notes))
+
     def set_models(self, models: Sequence[tuple[str, str]], current: str) -> None:
         """Models as (name, text)."""
         names = [name for name, _ in models]
@@ -272,6 +285,10 @@ class RefineView(StatusView):
     def set_suggestions(self, rows: Sequence[SuggestionRow], chosen: int | None) -> None:
         """The ranked suggestions."""
         self._list.set_rows(rows, chosen)
+
+    def set_invitation(self, text: str) -> None:
+        """What is said where there are no suggestions; an empty text is how to come by some."""
+        self._list.set_invitation(text)
 
     def set_chosen(self, chosen: int | None) -> None:
         """The suggestion that Y, U and D answer."""
