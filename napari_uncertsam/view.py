@@ -86,7 +86,7 @@ class View:
         Examples
         --------
         >>> View.around(Box(10, 100, 19, 139), 60, 512, spacing=(3.0, 1.0))
-        View(top=4, left=88, height=22, width=64)
+        View(top=3, left=88, height=22, width=64)
         """
         down, right = pitches(spacing)
         smallest = max(SMALLEST_SIDE, FEWEST_PIXELS * max(down, right))
