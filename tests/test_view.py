@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torch.nn import functional as F
 
 from napari_uncertsam.errors import InputError
 from napari_uncertsam.prompts import Box, MaskPrompt, Point, Prompts
-from napari_uncertsam.view import SMALLEST_SIDE, View
+from napari_uncertsam.view import LARGEST_ASPECT, SMALLEST_SIDE, View, longest_side, pitches
 
 RESOLUTION = 256
 SIDES = st.integers(1, 700)
@@ -63,6 +65,69 @@ def test_a_grown_view_holds_the_smaller_one_and_ends_at_the_image(case: tuple[in
 
 def _last_pixel(view: View, height: int, width: int) -> tuple[int, int]:
     return min(view.top + view.height, height) - 1, min(view.left + view.width, width) - 1
+
+
+SPACINGS = st.tuples(st.floats(0.2, 9), st.floats(0.2, 9))
+
+
+@given(images_with_boxes(), SPACINGS)
+def test_a_view_is_square_in_millimetres(case: tuple[int, int, Box], spacing: tuple[float, float]) -> None:
+    height, width, box = case
+    view = View.around(box, height, width, spacing=spacing)
+    assert contains(view, box)
+    down, right = pitches(spacing)
+    # To within a pixel of the coarser kind.
+    assert abs(view.height * down - view.width * right) < max(down, right)
+    assert max(view.height * down, view.width * right) < longest_side(height, width, spacing) + max(down, right)
+    smallest = longest_side(height, width, spacing)
+    assert view.height >= min(5, smallest / down)
+    assert view.width >= min(5, smallest / right)
+    for start, side, length in ((view.top, view.height, height), (view.left, view.width, width)):
+        if side <= length:
+            assert 0 <= start <= length - side
+        else:
+            assert start <= 0 <= length <= start + side
+    for _ in range(20):
+        grown = view.grown(height, width, spacing=spacing)
+        assert contains(grown, Box(max(view.top, 0), max(view.left, 0), *_last_pixel(view, height, width)))
+        view = grown
+    assert contains(view, Box(0, 0, height - 1, width - 1))
+    assert view.grown(height, width, spacing=spacing) == view
+
+
+@given(images_with_boxes(), st.floats(0.1, 10), st.floats(0.9901, 1.0099))
+def test_pixels_that_are_nearly_square_are_square(
+    case: tuple[int, int, Box], millimetres: float, aspect: float
+) -> None:
+    height, width, box = case
+    spacing = (millimetres, aspect * millimetres)
+    assert View.around(box, height, width, spacing=spacing) == View.around(box, height, width)
+    small = View.centred(*box.centre, 20, height, width, spacing)
+    assert small == View.centred(*box.centre, 20, height, width)
+    assert small.grown(height, width, spacing=spacing) == small.grown(height, width)
+    assert longest_side(height, width, spacing) == max(height, width)
+
+
+@given(images_with_boxes(), st.floats(1, 3))
+def test_pixels_that_are_square_give_the_same_views_as_ever(case: tuple[int, int, Box], zoom: float) -> None:
+    height, width, box = case
+    # The rule as it was when every view had as many rows as columns: sessions and results name such views.
+    wanted = max(zoom * max(box.height, box.width), SMALLEST_SIDE)
+    side = min(math.ceil(2 ** (math.ceil(4 * math.log2(wanted) - 1e-9) / 4) - 1e-9), max(height, width))
+    step = max(1, side // 12)
+    corner = []
+    for centre, length in zip(box.centre, (height, width), strict=True):
+        start = round(centre / step) * step - side // 2
+        corner.append(-((side - length) // 2) if side >= length else min(max(start, 0), length - side))
+    assert View.around(box, height, width, zoom) == View(*corner, side, side)
+
+
+def test_spacing_turned_by_a_right_angle_turns_the_view() -> None:
+    view = View.around(Box(20, 100, 29, 139), 60, 512, spacing=(3.0, 1.5))
+    turned = View.around(Box(100, 20, 139, 29), 512, 60, spacing=(1.5, 3.0))
+    assert (view.top, view.left, view.height, view.width) == (turned.left, turned.top, turned.width, turned.height)
+    assert (view.height, view.width) == (32, 64)
+    assert pitches((0.5, 50.0)) == (1, LARGEST_ASPECT)
 
 
 def test_nudging_a_box_keeps_the_view() -> None:
