@@ -18,7 +18,7 @@ from tests.fakes import FakeEngine
 class Opened:
     """The widget in a viewer, with what tests ask of it."""
 
-    def __init__(self, viewer: Any, engine: FakeEngine, loads: list[str]) -> None:
+    def __init__(self, viewer: Any, engine: FakeEngine, loads: list[str], jobs: Callable[..., Jobs] = Jobs) -> None:
         self.viewer, self.engine, self.loads = viewer, engine, loads
 
         def load(name: str) -> FakeEngine:
@@ -26,7 +26,7 @@ class Opened:
             engine.name = name
             return engine
 
-        self.widget: RefineWidget = make_widget(viewer, Jobs(load))
+        self.widget: RefineWidget = make_widget(viewer, jobs(load))
         self.coordinator: Coordinator = self.widget.coordinator
         self.view = self.widget.view
         self.settle()
@@ -52,14 +52,20 @@ def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def open_widget(make_napari_viewer: Any, private_cache: Path) -> Iterator[Callable[..., Opened]]:
-    """``open_widget(image, **layer)``: a viewer with an image layer and the widget on it."""
+    """``open_widget(image, **layer)``: a viewer with an image layer and the widget on it, at work by `jobs(load)`."""
     opened: list[Opened] = []
 
-    def factory(image: Any = None, engine: FakeEngine | None = None, viewer: Any = None, **layer: Any) -> Opened:
+    def factory(
+        image: Any = None,
+        engine: FakeEngine | None = None,
+        viewer: Any = None,
+        jobs: Callable[..., Jobs] = Jobs,
+        **layer: Any,
+    ) -> Opened:
         viewer = viewer or make_napari_viewer()
         if image is not None:
             viewer.add_image(image, **layer)
-        opened.append(Opened(viewer, engine or FakeEngine(), []))
+        opened.append(Opened(viewer, engine or FakeEngine(), [], jobs))
         return opened[-1]
 
     yield factory

@@ -15,6 +15,7 @@ from napari.utils.interactions import (
     mouse_press_callbacks,
     mouse_release_callbacks,
 )
+from napari.utils.key_bindings import KeymapHandler
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QComboBox, QPushButton
 
@@ -162,6 +163,16 @@ STARTS = Qt.MatchFlag.MatchStartsWith | Qt.MatchFlag.MatchCaseSensitive
 def combo(opened: Any, item: str) -> QComboBox:
     (found,) = [c for c in opened.view.findChildren(QComboBox) if c.findText(item, STARTS) >= 0]
     return found
+
+
+def press(opened: Any, key: str, *, settle: bool = True) -> None:
+    """A key as the canvas gets it: the active layer is asked first."""
+    handler = KeymapHandler()
+    active = opened.viewer.layers.selection.active
+    handler.keymap_providers = [active, opened.viewer] if active is not None else [opened.viewer]
+    handler.press_key(key)
+    if settle:
+        opened.settle()
 
 
 def pick(opened: Any, item: str) -> None:

@@ -27,7 +27,7 @@ from napari_uncertsam.ui.plugin import TITLE, RefineWidget
 from napari_uncertsam.ui.question_texts import SETTLED
 from napari_uncertsam.ui.styles import ROLES
 from tests.fakes import FakeEngine, scene
-from tests.ui.helpers import Heartbeat, Mouse, button, grey, pick
+from tests.ui.helpers import Heartbeat, Mouse, button, grey, pick, press
 
 #: Cuts the object of `scene()` off, so that there is something to be uncertain about.
 CUT = Box(40, 34, 70, 97)
@@ -37,17 +37,6 @@ WHOLE = Box(38, 32, 89, 99)
 def draw(opened, start, stop) -> None:
     layer = opened.viewer.layers["boxes"]
     Mouse(layer, opened.viewer.dims.displayed).drag(start, stop)
-    opened.settle()
-
-
-def press(opened, key: str) -> None:
-    """A key as the canvas gets it: the active layer is asked first."""
-    from napari.utils.key_bindings import KeymapHandler
-
-    handler = KeymapHandler()
-    active = opened.viewer.layers.selection.active
-    handler.keymap_providers = [active, opened.viewer] if active is not None else [opened.viewer]
-    handler.press_key(key)
     opened.settle()
 
 
