@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 
 from napari_uncertsam.annotations import Key, State
 from napari_uncertsam.prediction import Prediction
+from napari_uncertsam.propagation import Propagated
 
-#: Memory that predictions of earlier steps may take; of those before them the masks alone are kept.
+#: Memory that predictions and propagated results of earlier steps may take; of those before them the masks alone are
+#: kept.
 PREDICTION_BYTES = 512 << 20
 
 
@@ -95,18 +97,19 @@ class History:
         for index in range(len(self._done) - 1, -1, -1):
             step = self._done[index]
             for key in step.keys:
-                prediction = step.state.entry(key).prediction
-                if prediction is None or prediction is newer.entry(key).prediction:
-                    continue
-                total += prediction.nbytes
-                if total > self.limit_bytes:
-                    self._forget(key, prediction, index)
+                kept = newer.entry(key).heavy
+                for value in step.state.entry(key).heavy:
+                    if any(value is held for held in kept):
+                        continue
+                    total += value.nbytes
+                    if total > self.limit_bytes:
+                        self._forget(key, value, index)
             newer = step.state
 
-    def _forget(self, key: Key, prediction: Prediction, index: int) -> None:
-        """Fade one prediction in all states up to `index` that hold it."""
+    def _forget(self, key: Key, value: Prediction | Propagated, index: int) -> None:
+        """Fade one result in all states up to `index` that hold it."""
         for step in reversed(self._done[: index + 1]):
             entry = step.state.entry(key)
-            if entry.prediction is not prediction:
+            if not any(value is held for held in entry.heavy):
                 break
-            step.state = step.state.with_entries({key: entry.faded()})
+            step.state = step.state.with_entries({key: entry.faded(value)})

@@ -34,6 +34,7 @@ class LabelMap:
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.labels: NDArray[np.uint16] = np.zeros(shape, np.uint16)
+        self._keys: dict[tuple[int, int], set[Key]] = {}  # by plane and slice: there may be thousands
 
     @property
     def _volume(self) -> NDArray[np.uint16]:
@@ -55,13 +56,21 @@ class LabelMap:
         changed: dict[tuple[int, int], list[Patch]] = {}
         for key in before.changed_keys(after):
             old, new = before.entry(key), after.entry(key)
+            here = self._keys.setdefault((key.plane, key.slice_index), set())
+            (here.add if key in after.entries else here.discard)(key)
             if not old.looks_like(new) and (old.patches or new.patches):
                 changed.setdefault((key.plane, key.slice_index), []).extend((*old.patches, *new.patches))
         for (plane, index), patches in changed.items():
             bounds = _bounds(plane, index, patches)
             part = self._volume[tuple(slice(*b) for b in bounds)]
-            part[...] = drawn(after, bounds)
+            part[...] = drawn(after, bounds, self._near(bounds))
         return sorted(changed)
+
+    def _near(self, bounds: Bounds) -> Iterator[Key]:
+        """Keys of all entries that may reach into a part of the volume."""
+        for plane in range(3):
+            for index in range(*bounds[plane]):
+                yield from self._keys.get((plane, index), ())
 
     def withheld(self, state: State, key: Key) -> NDArray[np.uint16]:
         """Values of the other objects that keep pixels of an object's mask, one per such pixel."""
@@ -117,7 +126,8 @@ class LabelMap:
         wanted = np.where(touched, new.astype(np.int32), -1)
         edits = {int(v): np.zeros(new.shape, np.int8) for v in np.union1d(old[touched], new[touched]) if v}
         changed: dict[Key, Entry] = {}
-        for key, entry in state.entries.items():
+        for key in self._near(bounds):
+            entry = state.entry(key)
             if not any(_meets(key, patch, bounds) for patch in entry.patches):
                 continue
             claim = _slice_of(_claimed({key: entry}, bounds), plane) & touched & (new != key.object_id)
@@ -133,11 +143,12 @@ class LabelMap:
         return {key: entry for key, entry in changed.items() if entry is not state.entries.get(key)}
 
 
-def drawn(state: State, bounds: Bounds) -> NDArray[np.uint16]:
-    """Labels of a part of the volume, from the state alone."""
+def drawn(state: State, bounds: Bounds, keys: Iterable[Key]) -> NDArray[np.uint16]:
+    """Labels of a part of the volume, from the state alone; `keys` are those of entries that may reach into it."""
     labels = np.zeros([stop - start for start, stop in bounds], np.uint16)
     by_object: dict[int, dict[Key, Entry]] = {object_id: {} for object_id in state.objects}
-    for key, entry in state.entries.items():
+    for key in keys:
+        entry = state.entry(key)
         if any(_meets(key, patch, bounds) for patch in entry.patches):
             by_object.setdefault(key.object_id, {})[key] = entry
             for into, values in _parts(labels, key, entry.painted, bounds):

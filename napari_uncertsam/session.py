@@ -7,29 +7,28 @@ is dropped.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from psygnal import Signal
 
-from napari_uncertsam.annotations import Entry, Key, Patch, State
+from napari_uncertsam import anchoring
+from napari_uncertsam.annotations import Key, Patch, State
 from napari_uncertsam.errors import InputError
 from napari_uncertsam.prediction import Prediction, RefinedPrediction, Request, Settings
 from napari_uncertsam.prompts import Box, Point, Prompts, Suggestion
+from napari_uncertsam.propagating import PropagationRequest
+from napari_uncertsam.propagation import Propagated
+from napari_uncertsam.steps import Steps
 from napari_uncertsam.volume import Window
-from napari_uncertsam.workspace import Workspace
 
 __all__ = ["Prediction", "RefinedPrediction", "Request", "Session", "Settings"]
 
-#: Largest value of an object in the label map.
-LAST_OBJECT = int(np.iinfo(np.uint16).max)
 
-
-class Session(Workspace):
+class Session(Steps):
     """Annotation of one volume, changed by the user's verbs.
 
     Parameters
@@ -51,66 +50,8 @@ class Session(Workspace):
     True
     """
 
-    requested = Signal(object)  # Request: a prediction is wanted; the newest wins
-    prompts_changed = Signal()
-    prediction_changed = Signal()
-    suggestions_changed = Signal()
-    labels_changed = Signal(int, int)  # plane, slice index
-    objects_changed = Signal()
-    history_changed = Signal()
-    refined = Signal(object)  # RefinedPrediction
-    message = Signal(str)
-
-    # --- where the user is ---------------------------------------------------------------------------------------
-
-    def go_to(self, plane: int, index: int) -> None:
-        """Show another slice; not a step of the history.
-
-        Raises
-        ------
-        InputError
-            If there is no such slice.
-        """
-        plane, index = self._checked_slice(plane, index)
-        if (plane, index) != (self.plane, self.slice_index):
-            self.plane, self.slice_index = plane, index
-            self._tell()
-            self._ask()
-
-    def select_object(self, object_id: int) -> None:
-        """Let prompts go to another object, existing or new; not a step of the history.
-
-        Raises
-        ------
-        InputError
-            If the number does not fit into the label map.
-        """
-        object_id = int(object_id)
-        if not 1 <= object_id <= LAST_OBJECT:
-            raise InputError(f"Objects are numbered from 1 to {LAST_OBJECT}, not {object_id}.")
-        if object_id != self.object_id:
-            self._history.amend(self._state.with_object(object_id))
-            self.objects_changed.emit()
-            self._tell()
-            self._ask()
-
-    def new_object(self) -> int:
-        """Start the next object and return its number."""
-        self.select_object(max(self.objects) + 1)
-        return self.object_id
-
-    def set_window(self, window: Window) -> None:
-        """Change what the model sees of the intensities; the current object is predicted again."""
-        if window != self.window:
-            self.window = window
-            self._ask()
-
-    def set_settings(self, **changes: Any) -> None:
-        """Change the model, method, measure, zoom, number of suggestions, seed or refinement."""
-        settings = replace(self.settings, **changes)
-        if settings != self.settings:
-            self.settings = settings
-            self._ask()
+    _running: tuple[PropagationRequest, set[int]] | None = None  # the newest propagation, and the slices that came
+    _unwanted: PropagationRequest | None = None  # its beginning was undone
 
     # --- verbs, each one step of the history ---------------------------------------------------------------------
 
@@ -201,6 +142,24 @@ class Session(Workspace):
             self._paint(self.plane, self.slice_index, Patch(mask.top, mask.left, values))
         return taken
 
+    def set_reviewed(self, index: int, reviewed: bool = True) -> None:
+        """Confirm the current object's mask on a slice of the current plane, or open it again.
+
+        A confirmed mask stays as it is, whatever is predicted or propagated later, until its prompts change.
+
+        Raises
+        ------
+        InputError
+            If there is no such slice, or no mask to confirm on it.
+        """
+        _, index = self._checked_slice(self.plane, index)
+        key = replace(self.key, slice_index=index)
+        entry = self._state.entry(key)
+        if reviewed and not entry.patches:
+            raise InputError(f"Slice {index} has no mask of object {self.object_id} to confirm; segment it first.")
+        if reviewed != entry.reviewed:
+            self._change({key: entry.with_review(reviewed)}, ask=False)
+
     def undo(self) -> None:
         """Go back one step; any number of times."""
         self._travel(back=True)
@@ -254,6 +213,33 @@ class Session(Workspace):
         self.refined.emit(refined)
         return True
 
+    def deliver_propagated(self, request: PropagationRequest, results: Sequence[Propagated]) -> bool:
+        """Take results of a propagation as they come; False when its anchors are not what they were, or it was undone.
+
+        The first of a request are a step of the history, later ones belong to it.
+        """
+        if request.image_id != self.image_id or request is self._unwanted:
+            return False
+        if not anchoring.still_holds(self._state, request):
+            return False
+        self._take(request, anchoring.delivered(self._state, request, results), {r.slice_index for r in results})
+        return True
+
+    def finish_propagation(self, request: PropagationRequest) -> bool:
+        """Say that all results came: what was propagated before is removed where nothing came this time.
+
+        False when the anchors are not what they were, or the propagation was undone.
+        """
+        if request.image_id != self.image_id or request is self._unwanted:
+            return False
+        if not anchoring.still_holds(self._state, request):
+            return False
+        n_slices = self.volume.n_slices(request.plane)
+        came = self._running[1] if self._running is not None and self._running[0] is request else set()
+        self._take(request, anchoring.finished(self._state, request, came, n_slices), set())
+        self.message.emit(self._told(request, came))
+        return True
+
     # --- files ---------------------------------------------------------------------------------------------------
 
     def load(self, path: str | Path) -> None:
@@ -276,31 +262,41 @@ class Session(Workspace):
 
     # --- inside --------------------------------------------------------------------------------------------------
 
-    def _checked_slice(self, plane: int, index: int) -> tuple[int, int]:
-        plane, index = int(plane), int(index)
-        count = self.volume.n_slices(plane)
-        if not 0 <= index < count:
-            raise InputError(f"There is no slice {index} in plane {plane}; choose one from 0 to {count - 1}.")
-        return plane, index
-
     def _paint(self, plane: int, index: int, painted: Patch) -> None:
         changed = self._map.paint(self._state, plane, index, painted)
         added = tuple(sorted({key.object_id for key in changed} - {*self.objects}))
         self._change(changed, replace(self._state, objects=self.objects + added), ask=False)
 
-    def _change(self, entries: Mapping[Key, Entry], state: State | None = None, ask: bool = True) -> None:
-        """One step of the history."""
+    def _take(self, request: PropagationRequest, state: State, came: set[int]) -> None:
+        """One more part of a propagation."""
         before = self._state
-        self._history.step((state or before).with_entries(entries))
-        self._show(before)
-        self.history_changed.emit()
-        if ask:
-            self._ask()
+        first = self._running is None or self._running[0] is not request
+        if first or self._running is None:
+            self._running = request, set()
+            self._history.step(state)
+        else:
+            self._history.amend(state)
+        self._running[1].update(came)
+        self._show(before, here=False)
+        if first:
+            self.history_changed.emit()
+
+    def _told(self, request: PropagationRequest, came: set[int]) -> str:
+        if not came:
+            return f"Object {request.object_id} was found on no further slice."
+        slices = "slice" if len(came) == 1 else "slices"
+        where = f"{min(came)} to {max(came)}" if len(came) > 1 else f"{min(came)}"
+        text = f"Propagated to {len(came)} {slices} ({where})."
+        keys = [Key(request.plane, index, request.object_id) for index in came]
+        others = sum(self._map.withheld(self._state, key).size for key in keys)
+        return f"{text} {others} pixels lie in other objects and were left there." if others else text
 
     def _travel(self, back: bool) -> None:
         before = self._state
         if not (self._history.undo() if back else self._history.redo()):
             return
+        if back and self._running is not None:
+            self._unwanted, self._running = self._running[0], None
         self._show(before)
         self.history_changed.emit()
         elsewhere = {(k.plane, k.slice_index) for k in before.changed_keys(self._state)}
@@ -308,30 +304,3 @@ class Session(Workspace):
             places = ", ".join(f"slice {index} of plane {plane}" for plane, index in sorted(elsewhere))
             self.message.emit(f"{'Undone' if back else 'Redone'} on {places}.")
         self._ask()
-
-    def _show(self, before: State) -> None:
-        """Bring the label map and the listeners up to date after the state changed from `before`."""
-        for plane, index in self._draw():
-            self.labels_changed.emit(plane, index)
-        if before.objects != self.objects or before.object_id != self.object_id:
-            self.objects_changed.emit()
-        self._tell()
-
-    def _tell(self) -> None:
-        self.prompts_changed.emit()
-        self.prediction_changed.emit()
-        self.suggestions_changed.emit()
-
-    def _tell_overlap(self, key: Key) -> None:
-        others = self._map.withheld(self._state, key)
-        if others.size:
-            names = ", ".join(str(v) for v in np.unique(others))
-            self.message.emit(
-                f"{others.size} pixels of object {key.object_id} lie in object {names} and were left there."
-            )
-
-    def _ask(self) -> None:
-        """Say what should be predicted, if that is not what there is."""
-        request = self.request
-        if request is not None and not self.is_current:
-            self.requested.emit(request)

@@ -10,13 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_uncertsam import anchoring, facts
 from napari_uncertsam.annotations import Change, Entry, Key, State
+from napari_uncertsam.entries import basis_of
 from napari_uncertsam.errors import InputError
 from napari_uncertsam.history import History
 from napari_uncertsam.labelmap import LabelMap
-from napari_uncertsam.prediction import Prediction, RefinedPrediction, Request, Settings
+from napari_uncertsam.measure import maps_on_slice
+from napari_uncertsam.prediction import Maps, Prediction, RefinedPrediction, Request, Settings
 from napari_uncertsam.prompts import Prompts, Suggestion
+from napari_uncertsam.propagating import PropagationRequest, Span
+from napari_uncertsam.propagation import Anchor, Propagated
 from napari_uncertsam.volume import Volume, Window
+from napari_uncertsam.volumetry import SliceFacts, VolumeEstimate
 
 
 class Workspace:
@@ -39,6 +45,7 @@ class Workspace:
         self.last_refinement: RefinedPrediction | None = None
         self._history = History()
         self._map, self._drawn = LabelMap(volume.shape), State()
+        self._mapped: tuple[Propagated, str, Maps] | None = None  # the maps of a propagated slice that were shown last
 
     @property
     def _state(self) -> State:
@@ -130,13 +137,89 @@ class Workspace:
         where = (self.image_id, key.plane, key.slice_index, self.window, view, key.object_id)
         return Request(*where, entry.prompts, self.settings)
 
+    @property
+    def maps(self) -> Maps | None:
+        """Maps of the current object on the current slice: of the prediction, else of what was propagated."""
+        entry = self.entry
+        if entry.prediction is not None:
+            return entry.prediction.maps
+        return None if entry.propagated is None or entry.remembered is not None else self.maps_of(entry.propagated)
+
+    def maps_of(self, told: Propagated) -> Maps:
+        """Maps of a propagated slice, with the measure that was chosen; those asked for last are kept."""
+        measure, kept = self.settings.measure or "entropy", self._mapped
+        if kept is None or kept[0] is not told or kept[1] != measure:
+            kept = told, measure, maps_on_slice(told.belief, told.view, told.shape, measure)
+            self._mapped = kept
+        return kept[2]
+
     def probability_slice(self) -> NDArray[np.float32] | None:
-        """Probability map (H, W) of the current object on the current slice, None without a prediction."""
-        return None if self.prediction is None else self.prediction.maps.probability
+        """Probability map (H, W) of the current object on the current slice, None where there are no maps."""
+        maps = self.maps
+        return None if maps is None else maps.probability
 
     def uncertainty_slice(self) -> NDArray[np.float32] | None:
-        """Uncertainty map (H, W) of the current object on the current slice, None without a prediction."""
-        return None if self.prediction is None else self.prediction.maps.uncertainty
+        """Uncertainty map (H, W) of the current object on the current slice, None where there are no maps."""
+        maps = self.maps
+        return None if maps is None else maps.uncertainty
+
+    # --- the current object through the slices of the current plane ----------------------------------------------
+
+    @property
+    def _of_object(self) -> dict[int, Entry]:
+        return self._state.of_object(self.plane, self.object_id)
+
+    def slice_facts(self) -> tuple[SliceFacts, ...]:
+        """All slices of the current plane with a mask of the current object, in order."""
+        entries = self._of_object
+        stale = anchoring.stale_slices(entries)
+        return tuple(facts.facts_of(index, e, index in stale) for index, e in entries.items() if e.area_px)
+
+    def stale_slices(self) -> frozenset[int]:
+        """Propagated slices of the current object and plane whose anchors have changed since."""
+        return anchoring.stale_slices(self._of_object)
+
+    def anchors(self) -> tuple[Anchor, ...]:
+        """Slices from which the current object can be propagated in the current plane, in order."""
+        shape = self.volume.plane_shape(self.plane)
+        return tuple(anchoring.anchor_of(i, e, shape) for i, e in anchoring.anchors_of(self._of_object).items())
+
+    def propagation_request(self) -> PropagationRequest:
+        """What is to be propagated of the current object in the current plane: all that is not up to date.
+
+        Raises
+        ------
+        InputError
+            If the image is 2D, there is no slice to start from, or there is nothing to do.
+        """
+        if self.volume.ndim != 3:
+            raise InputError("A 2D image has no slices to propagate to; open a volume.")
+        entries, n_slices = self._of_object, self.volume.n_slices(self.plane)
+        if not any(entry.area_px for entry in anchoring.anchors_of(entries).values()):
+            raise InputError(
+                f"There is nothing to propagate object {self.object_id} from; segment it on a slice of this plane."
+            )
+        basis = basis_of(self.window, self.settings)
+        spans = anchoring.open_spans(self._state, self.plane, self.object_id, n_slices, basis)
+        if not spans:
+            raise InputError("Everything is up to date: correct a slice, and what depends on it is propagated again.")
+        return self._propagation_request(self.plane, self.object_id, spans)
+
+    def _propagation_request(self, plane: int, object_id: int, spans: tuple[Span, ...]) -> PropagationRequest:
+        entries, shape = self._state.of_object(plane, object_id), self.volume.plane_shape(plane)
+        ends = sorted({i for span in spans for i in (span.before, span.after) if i is not None})
+        anchors = tuple(anchoring.anchor_of(index, entries[index], shape) for index in ends)
+        return PropagationRequest(self.image_id, plane, self.window, object_id, self.settings, anchors, spans)
+
+    def next_to_review(self) -> int | None:
+        """The most uncertain slice with a propagated mask that was not reviewed, out of date or not."""
+        return facts.next_to_review(self.slice_facts())
+
+    def volume_estimate(self) -> VolumeEstimate | None:
+        """Volume of the current object by the slices of the current plane, None without any and for a 2D image."""
+        return facts.volume_of(self.slice_facts(), self.volume, self.plane)
+
+    # --- reports and files ---------------------------------------------------------------------------------------
 
     def ranked_slices(self) -> list[int]:
         """Slices of the current plane with a prediction, most uncertain first.
