@@ -49,6 +49,8 @@ class Volume:
         Whether the last axis holds colour channels.
     header : object, optional
         The header of the source file; writers use it to keep what the affine does not say.
+    notes : tuple of str
+        What a person should know before trusting measurements on it: a warning a sentence.
 
     Raises
     ------
@@ -72,6 +74,7 @@ class Volume:
     source: Path | None = None
     rgb: bool = False
     header: Any = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_array(self.array, self.rgb)
@@ -90,6 +93,7 @@ class Volume:
         if self.affine is not None:
             object.__setattr__(self, "affine", _checked_affine(self.affine, self.ndim))
         object.__setattr__(self, "spacing", self._checked_spacing())
+        object.__setattr__(self, "notes", tuple(self.notes))
 
     def _checked_spacing(self) -> tuple[float, ...]:
         if not len(self.spacing):

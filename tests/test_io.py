@@ -63,12 +63,10 @@ def test_nifti_arrives_as_zyx_with_its_place_in_the_patient(tmp_path, suffix, ki
 
 
 def affines() -> st.SearchStrategy[np.ndarray]:
-    def build(spacing, angles, flips, order, origin, shear):
+    def build(spacing, angles, flips, order, origin):
         matrix = np.eye(4)
         turned = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
-        skewed = np.eye(3)
-        skewed[0, 1] = shear
-        matrix[:3, :3] = turned @ skewed @ np.diag(np.multiply(spacing, flips))[:, order]
+        matrix[:3, :3] = turned @ np.diag(np.multiply(spacing, flips))[:, order]
         matrix[:3, 3] = origin
         return matrix
 
@@ -79,7 +77,6 @@ def affines() -> st.SearchStrategy[np.ndarray]:
         st.tuples(*[st.sampled_from([-1, 1])] * 3),
         st.permutations(range(3)),
         st.tuples(*[st.floats(-500, 500)] * 3),
-        st.sampled_from([0.0, 0.2]),
     )
 
 
@@ -88,7 +85,7 @@ def affines() -> st.SearchStrategy[np.ndarray]:
 def test_geometry_survives_a_round_trip(tmp_path, affine, shape, code, unit):
     image = nib.Nifti1Image(hounsfield(shape), affine)
     image.header.set_sform(affine, code)
-    image.header.set_qform(affine, 1)  # Without the shear, which a qform cannot hold.
+    image.header.set_qform(affine, 1)
     if unit:
         image.header.set_xyzt_units("micron", "sec")
     source = tmp_path / "scan.nii"
@@ -198,11 +195,13 @@ def test_missing_folder_ending_and_empty_are_told_apart(tmp_path):
     (tmp_path / "folder.nii").mkdir()
     (tmp_path / "empty.png").touch()
     (tmp_path / "notes.dcm").write_text("x")
+    (tmp_path / "notes.txt").write_text("x")
     for name, message in (
         ("none.nii.gz", "There is no file"),
         ("folder.nii", "is a folder"),
         ("empty.png", "is empty"),
-        ("notes.dcm", "no known ending"),
+        ("notes.txt", "no known ending"),
+        ("notes.dcm", "could not be read as DICOM"),
     ):
         with pytest.raises(InputError, match=message):
             read(tmp_path / name)
@@ -259,7 +258,7 @@ def test_a_flipped_byte_in_the_header_is_a_volume_or_a_sentence(tmp_path_factory
 
 
 def test_series_and_complex_numbers_name_what_to_do(tmp_path):
-    with pytest.raises(InputError, match=r"series of volumes, shape \(4, 3, 2, 5\); pick one"):
+    with pytest.raises(InputError, match=r"holds 5 volumes, shape \(4, 3, 2, 5\); choose one with .*--volume K.* 0 to 4"):
         read(save(tmp_path / "a.nii.gz", hounsfield((4, 3, 2, 5))))
     with pytest.raises(InputError, match="magnitude"):
         read(save(tmp_path / "b.nii.gz", np.zeros((4, 3, 2), np.complex64)))
