@@ -4,7 +4,7 @@ A model is named as in the table :data:`CHECKPOINTS`, or given as the path of a 
 """
 
 from napari_uncertsam.checkpoints.adapted import list_models, resolve, split_adapter
-from napari_uncertsam.checkpoints.files import file_sha256, load_state_dict
+from napari_uncertsam.checkpoints.files import file_metadata, file_sha256, load_state_dict
 from napari_uncertsam.checkpoints.parts import (
     KINDS,
     Part,
@@ -43,6 +43,7 @@ __all__ = [
     "cache_dir",
     "cached",
     "download",
+    "file_metadata",
     "file_sha256",
     "find_part",
     "install_part",

@@ -37,6 +37,19 @@ def _sha256(path: Path, size: int, modified: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def file_metadata(path: str | Path) -> dict[str, str]:
+    """What a ``.safetensors`` file says of itself; nothing for other files, or where it cannot be read."""
+    from safetensors import SafetensorError, safe_open
+
+    if not str(path).endswith(".safetensors"):
+        return {}
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError):
+        return {}
+
+
 def load_state_dict(path: str | Path) -> dict[str, Tensor]:
     """Weights of a ``.pt`` or ``.safetensors`` file, on the CPU; code inside a file is refused, never run.
 

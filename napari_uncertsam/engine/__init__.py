@@ -6,6 +6,7 @@ from napari_uncertsam.engine.disk_cache import DiskCache
 from napari_uncertsam.engine.embedder import Embedder
 from napari_uncertsam.engine.memory import memory_errors
 from napari_uncertsam.engine.sam2_engine import Sam2Engine
+from napari_uncertsam.engine.tracking import RemembersSlices, Sam2Tracker, Tracker
 from napari_uncertsam.engine.values import Decoded, DenseTransform, Embedding, Engine
 from napari_uncertsam.engine.watched import WatchedEngine
 
@@ -18,7 +19,10 @@ __all__ = [
     "Embedding",
     "EmbeddingCache",
     "Engine",
+    "RemembersSlices",
     "Sam2Engine",
+    "Sam2Tracker",
+    "Tracker",
     "WatchedEngine",
     "build_model",
     "config_path",

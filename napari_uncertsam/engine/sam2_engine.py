@@ -17,10 +17,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from napari_uncertsam.adapters import MpaAdapter, attach
-from napari_uncertsam.checkpoints import ResolvedCheckpoint, file_sha256, load_state_dict, read_part, resolve
+from napari_uncertsam.checkpoints import (
+    ResolvedCheckpoint,
+    file_metadata,
+    file_sha256,
+    load_state_dict,
+    read_part,
+    resolve,
+)
 from napari_uncertsam.devices import choose_device, device_label
 from napari_uncertsam.engine.building import build_model, image_features, normalise
 from napari_uncertsam.engine.memory import memory_errors
+from napari_uncertsam.engine.tracking import Sam2Tracker
 from napari_uncertsam.engine.values import Decoded, DenseTransform, Embedding
 from napari_uncertsam.errors import CheckpointError, InputError
 from napari_uncertsam.prompts import Prompts, to_sam_points
@@ -43,6 +51,8 @@ class Sam2Engine:
         "cuda", "mps", "cpu", or None for the best there is.
     adapter : mapping of str to str, optional
         Record of the adapter that is attached to `model`: hash of its file, and of the checkpoint that it belongs to.
+    has_memory : bool
+        Whether the model's memory of slices was trained.
     """
 
     def __init__(
@@ -53,8 +63,9 @@ class Sam2Engine:
         device: str | None = None,
         *,
         adapter: Mapping[str, str] | None = None,
+        has_memory: bool = True,
     ) -> None:
-        self.adapter = adapter
+        self.adapter, self.has_memory = adapter, has_memory
         self.device = choose_device(device)
         with memory_errors(f"load the model {name}"):
             self.model = model.to(self.device).eval()
@@ -93,8 +104,8 @@ class Sam2Engine:
     def from_checkpoint(cls, checkpoint: ResolvedCheckpoint, device: str | None = None) -> Sam2Engine:
         """Build a model from a resolved checkpoint; see :meth:`load`."""
         with torch.random.fork_rng(devices=[]):  # random initialisation must not disturb the user's streams
-            fallback = (checkpoint.base or checkpoint.name) != "bundled"
-            built = build_model(checkpoint.config, fallback=fallback, image_size=checkpoint.image_size)
+            official = (checkpoint.base or checkpoint.name) != "bundled"
+            built = build_model(checkpoint.config, fallback=official, image_size=checkpoint.image_size)
         state = load_state_dict(checkpoint.path)
         try:
             built.load_state_dict(state)
@@ -103,12 +114,14 @@ class Sam2Engine:
                 f"The weights in {checkpoint.path.name} do not fit the configuration {Path(checkpoint.config).name}; "
                 "give the configuration that the checkpoint was trained with (--config)."
             ) from error
+        # The bundled weights say themselves whether their memory was trained.
+        memory = official or file_metadata(checkpoint.path).get("memory") == "trained"
         if checkpoint.adapter is None:
-            return cls(built, checkpoint.name, checkpoint.sha256 or "", device)
+            return cls(built, checkpoint.name, checkpoint.sha256 or "", device, has_memory=memory)
         part = read_part(checkpoint.adapter, "adapter", checkpoint.file_sha256)
         mpa = MpaAdapter.of_part(part, built)
         record = {"sha256": file_sha256(checkpoint.adapter), "checkpoint_sha256": checkpoint.file_sha256}
-        engine = cls(built, checkpoint.name, checkpoint.sha256, device, adapter=record)
+        engine = cls(built, checkpoint.name, checkpoint.sha256, device, adapter=record, has_memory=memory)
         with memory_errors(f"load the model {checkpoint.name}"):
             attach(engine.model, mpa)  # once the model is on its device
         return engine
@@ -132,6 +145,14 @@ class Sam2Engine:
     def device_label(self) -> str:
         """Where it runs, for people."""
         return device_label(self.device)
+
+    def tracker(self, n_slices: int) -> Sam2Tracker:
+        """Begin a walk through at most `n_slices` slices with the model's memory."""
+        return Sam2Tracker(self, n_slices)
+
+    def forget_captured(self) -> None:
+        """Drop what the hooks kept of a decode that did not go through :meth:`decode_batch`."""
+        self._captured.clear()
 
     def _keep_input(self, key: str) -> Any:
         def hook(_module: Any, inputs: tuple[Tensor, ...]) -> None:
