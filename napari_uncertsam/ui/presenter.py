@@ -82,12 +82,11 @@ class Presenter(Messages):
             self._view.set_ready(refine=False, save=False)
             return
         session = target.session
-        propagated = None if session.prediction is not None else getattr(session.entry, "propagated", None)
-        if propagated is not None:
-            self._view.set_result(propagated_text(propagated, target.pixel_mm))
+        if session.entry.is_propagated:
+            self._view.set_result(propagated_text(session.entry, target.pixel_mm))
         else:
             self._view.set_result(result_text(session.prediction, session.last_refinement, target.pixel_mm))
-        self._view.set_invitation("" if propagated is None else CORRECT)
+        self._view.set_invitation(CORRECT if session.entry.is_propagated else "")
         self._view.set_ready(refine=session.prediction is not None, save=bool(session.entries))
 
 

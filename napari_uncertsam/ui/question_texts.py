@@ -10,7 +10,7 @@ from napari_uncertsam.annotations import Change
 from napari_uncertsam.prediction import Prediction
 from napari_uncertsam.prompts import Suggestion
 from napari_uncertsam.session import Session
-from napari_uncertsam.ui.slice_texts import CORRECT
+from napari_uncertsam.ui.slice_texts import CORRECT, REVIEWED
 from napari_uncertsam.ui.styles import CAME, CHANGE_COLOURS, LEFT, MAX_ENTROPY
 from napari_uncertsam.ui.texts import pixels_text
 
@@ -167,8 +167,8 @@ def is_settled(prediction: Prediction | None) -> bool:
 def status_text(session: Session) -> str:
     """What to do next on the present slice, or what became of the refinement."""
     prediction, refined = session.prediction, session.last_refinement
-    if session.request is None and getattr(session.entry, "propagated", None) is not None:
-        return CORRECT
+    if session.entry.is_propagated:
+        return REVIEWED if session.entry.reviewed else CORRECT
     if session.request is None:
         return "Draw a box or click inside the object."
     if prediction is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qtpy.QtCore import QObject, QTimer
 
@@ -15,6 +15,7 @@ from napari_uncertsam.ui.slice_texts import (
     ALL_OWN,
     NOTHING_YET,
     ONE_IMAGE,
+    OWN,
     SlicesText,
     all_reviewed_text,
     is_own,
@@ -22,9 +23,7 @@ from napari_uncertsam.ui.slice_texts import (
 )
 from napari_uncertsam.ui.target import Target
 from napari_uncertsam.ui.volume_panel import VolumePanel
-
-if TYPE_CHECKING:
-    from napari_uncertsam.volumetry import SliceFacts
+from napari_uncertsam.volumetry import SliceFacts
 
 _MM3_PER_ML = 1000.0
 
@@ -79,11 +78,7 @@ class Reviewing(QObject):
         if self._target is not None:
             for signal, slot in self._signals(self._target.session):
                 signal.disconnect(slot)
-        self._target = (
-            target
-            if target is not None and target.session.volume.ndim == 3 and hasattr(target.session, "propagation_changed")
-            else None
-        )
+        self._target = target if target is not None and target.session.volume.ndim == 3 else None
         self._panel.setVisible(self._target is not None)
         if self._target is not None:
             for signal, slot in self._signals(self._target.session):
@@ -131,7 +126,9 @@ class Reviewing(QObject):
     def _show_present(self, session: Session) -> None:
         fact = self._facts.get(session.slice_index)
         self._panel.set_present(session.slice_index)
-        self._panel.set_reviewed(fact is not None and fact.reviewed, enabled=fact is not None)
+        own = fact is not None and is_own(fact)
+        # A slice of one's own needs no review; confirmed, it would be another one to propagate from.
+        self._panel.set_reviewed(fact is not None and (own or fact.reviewed), enabled=fact is not None and not own)
 
     @property
     def _voxel_ml(self) -> float | None:
@@ -161,6 +158,8 @@ class Reviewing(QObject):
         fact = self._facts.get(self._target.session.slice_index)
         if fact is None:
             self._messages.say("There is no mask of this object on this slice to be reviewed.")
+        elif is_own(fact):
+            self._messages.say(OWN)
         else:
             self.set_reviewed(not fact.reviewed)
 

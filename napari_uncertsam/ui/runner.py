@@ -14,7 +14,7 @@ from napari_uncertsam.session import Session
 from napari_uncertsam.ui.batches import Propagation, in_batches
 from napari_uncertsam.ui.jobs import Jobs, Loaded
 from napari_uncertsam.ui.presenter import Presenter
-from napari_uncertsam.ui.slice_texts import outdated_text, stopped_text
+from napari_uncertsam.ui.slice_texts import OUTDATED, stopped_text
 from napari_uncertsam.ui.worker import Report, Worker
 
 
@@ -169,7 +169,7 @@ class Runner:
             return
         self._stop_propagating()
         if under_way.outdated:
-            self._presenter.say(outdated_text(under_way.delivered))
+            self._presenter.say(OUTDATED)
         elif stopped:
             self._presenter.say(stopped_text(under_way.delivered))
         else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt, Signal
 from qtpy.QtGui import (
@@ -23,21 +22,13 @@ from qtpy.QtGui import (
 )
 from qtpy.QtWidgets import QSizePolicy, QToolTip, QWidget
 
-from napari_uncertsam.ui.slice_texts import is_own, plot_text, slice_text
+from napari_uncertsam.ui.slice_texts import is_looked_at, is_own, plot_text, slice_text
 from napari_uncertsam.ui.styles import BOX_COLOUR, POSITIVE_COLOUR
+from napari_uncertsam.volumetry import SliceFacts
 
-if TYPE_CHECKING:
-    from napari_uncertsam.volumetry import SliceFacts
-
-#: Of bars: slices that the person gave, what was propagated, and what is left of a session that was saved.
-OWN_COLOUR, PROPAGATED_COLOUR, REMEMBERED_COLOUR = BOX_COLOUR, "#f98e09", "#8d99ae"
+#: Of bars: slices that the person gave, and what was propagated.
+OWN_COLOUR, PROPAGATED_COLOUR = BOX_COLOUR, "#f98e09"
 REVIEWED_COLOUR = POSITIVE_COLOUR
-_COLOURS = {
-    "prompted": OWN_COLOUR,
-    "painted": OWN_COLOUR,
-    "propagated": PROPAGATED_COLOUR,
-    "remembered": REMEMBERED_COLOUR,
-}
 _HEIGHT, _MARGIN, _TOP, _DOTS, _NUMBERS = 96, 6, 15, 8, 14
 #: The axis goes over the object and this much more, and at least so many slices.
 _BEYOND, _FEWEST = 0.15, 12
@@ -184,11 +175,11 @@ class SlicePlot(QWidget):
             right = max(math.floor((index - self._first + 1) * step), left + 1)
             bar = bars.get(left)
             if bar is None:
-                bars[left] = _Bar(left, right, fact, _is_given(fact), fact.reviewed, fact.stale)
+                bars[left] = _Bar(left, right, fact, is_own(fact), fact.reviewed, fact.stale)
                 continue
             bar.right = max(bar.right, right)
-            bar.own, bar.stale = bar.own or _is_given(fact), bar.stale or fact.stale
-            bar.reviewed = bar.reviewed and (fact.reviewed or is_own(fact))
+            bar.own, bar.stale = bar.own or is_own(fact), bar.stale or fact.stale
+            bar.reviewed = bar.reviewed and is_looked_at(fact)
             if not bar.worst.uncertainty >= fact.uncertainty:  # also where the first is not known
                 bar.worst = fact
         return list(bars.values())
@@ -199,7 +190,7 @@ class SlicePlot(QWidget):
         gap = 1 if bar.right - bar.left >= 3 else 0
         width = bar.right - bar.left - gap
         area = QRectF(_MARGIN + bar.left, self._bottom - height, width, height)
-        colour = QColor(OWN_COLOUR if bar.own else _COLOURS.get(bar.worst.kind, PROPAGATED_COLOUR))
+        colour = QColor(OWN_COLOUR if bar.own else PROPAGATED_COLOUR)
         if bar.stale:
             faded = QColor(colour)
             faded.setAlpha(_FADED)
@@ -301,10 +292,6 @@ class SlicePlot(QWidget):
         index = min(max(move(self._present), 0), self._count - 1)
         if index != self._present:
             self.slice_chosen.emit(index)
-
-
-def _is_given(fact: SliceFacts) -> bool:
-    return fact.kind in ("prompted", "painted")
 
 
 def _axis(indices: Sequence[int], count: int) -> tuple[int, int]:

@@ -5,27 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from napari_uncertsam.propagation import Propagated
-from napari_uncertsam.ui.texts import ResultText, area_interval_text, dice_text, pixels_text
-
-if TYPE_CHECKING:
-    from napari_uncertsam.volumetry import SliceFacts, VolumeEstimate
+from napari_uncertsam.annotations import Entry
+from napari_uncertsam.figures import NORMAL_90
+from napari_uncertsam.ui.texts import ResultText, area_interval_text, pixels_text
+from napari_uncertsam.volumetry import SliceFacts, VolumeEstimate
 
 NOT_KNOWN = "not known yet"
 PROPAGATE, PROPAGATE_AGAIN, PROPAGATING = "Propagate", "Propagate again", "Propagating …"
+REVIEWED = "This slice is reviewed: its mask stays as it is."
+OWN = "This slice is yours already: it counts as reviewed."
+OUTDATED = "The propagation has stopped: what it started from was changed. Propagate again when you are done."
 CORRECT = "Click inside or outside to correct this slice, then propagate again."
 ONE_IMAGE = "This image has a single slice: there is no other to look at."
 NOTHING_YET = "No slice of this plane has been segmented yet: draw a box on one, then propagate it."
 ALL_OWN = "Every slice with a mask is your own: Propagate (G) fills in the others."
-#: The two sides of a 90 % interval lie this many standard deviations from the middle.
-_Z90 = 1.6448536269514722
 _KINDS = {
     "prompted": "yours",
     "painted": "painted by you",
     "propagated": "propagated",
-    "remembered": "from before, without its maps",
+    "remembered": "yours, from before",
 }
 
 
@@ -77,12 +76,12 @@ def slices_text(
 
 
 def is_own(fact: SliceFacts) -> bool:
-    """Whether the person drew or clicked on this slice."""
-    return fact.kind == "prompted"
+    """Whether the person drew, clicked or painted on this slice."""
+    return fact.kind != "propagated"
 
 
 def is_looked_at(fact: SliceFacts) -> bool:
-    """Whether the person has seen to this slice: prompted or reviewed it."""
+    """Whether the person has seen to this slice."""
     return fact.reviewed or is_own(fact)
 
 
@@ -152,39 +151,44 @@ def plot_text(facts: Sequence[SliceFacts]) -> str:
     return f"{len(facts)} slices with a mask. The most uncertain is {slice_text(worst)}."
 
 
-def propagated_text(propagated: Propagated, pixel_mm: tuple[float, float] | None) -> ResultText:
+def propagated_text(entry: Entry, pixel_mm: tuple[float, float] | None) -> ResultText:
     """The result card of a slice that has only what propagation says.
 
     Parameters
     ----------
-    propagated : Propagated
+    entry : Entry
     pixel_mm : (float, float), optional
         Millimetres per pixel, where known.
     """
-    area, half = propagated.area_px, _Z90 * propagated.area_sd_px
-    sources = " and ".join(str(index) for index in sorted(propagated.anchors))
-    return ResultText(
-        uncertainty=f"entropy {propagated.mean_uncertainty:.4f} nats",
-        dice=dice_text_of(propagated.expected_dice),
-        area=area_interval_text(area, max(area - half, 0.0), area + half, pixel_mm),
-        uncertain=pixels_text(propagated.uncertain_px, pixel_mm),
-        run=f"propagated from slice{'s' * (len(propagated.anchors) > 1)} {sources}",
-    )
+    told = entry.told
+    half = NORMAL_90 * told.area_sd_px
+    uncertainty, dice, area, uncertain = "not known", "", pixels_text(told.area_px, pixel_mm), ""
+    if math.isfinite(half):
+        area = area_interval_text(told.area_px, max(told.area_px - half, 0.0), told.area_px + half, pixel_mm)
+    if math.isfinite(told.uncertainty):
+        uncertainty = f"entropy {told.uncertainty:.4f} nats"
+        uncertain = pixels_text(told.uncertain_px, pixel_mm)
+    if told.expected_dice is not None and math.isfinite(told.expected_dice):
+        dice = f"likely {told.expected_dice:.2f}"
+    return ResultText(uncertainty=uncertainty, dice=dice, area=area, uncertain=uncertain, run=_origin_text(entry))
 
 
-def dice_text_of(dice: float) -> str:
-    """Expected Dice without an interval; empty where it is not known."""
-    return f"likely {dice:.2f}" if math.isfinite(dice) else dice_text(None)
+def _origin_text(entry: Entry) -> str:
+    """Which slices a propagated one came from."""
+    if entry.propagated is not None:
+        sources = set(entry.propagated.anchors)
+    else:
+        source = entry.source
+        sources = (
+            set() if source is None else {place[0] for place in (source.before, source.after) if place is not None}
+        )
+    names = " and ".join(str(index) for index in sorted(sources))
+    return f"propagated from slice{'s' * (len(sources) > 1)} {names}" if sources else "propagated"
 
 
 def stopped_text(slices: int) -> str:
     """That the user stopped a propagation."""
     return f"The propagation was stopped; {_kept(slices)}."
-
-
-def outdated_text(slices: int) -> str:
-    """That a propagation ended because what it started from was changed meanwhile."""
-    return f"A slice that was propagated from has changed: {_kept(slices)}. Propagate again when you are done."
 
 
 def _kept(slices: int) -> str:

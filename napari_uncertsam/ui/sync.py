@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 
 from napari_uncertsam.annotations import Patch
 from napari_uncertsam.estimators.measures import UNCERTAINTY_MEASURES
-from napari_uncertsam.prediction import Maps
 from napari_uncertsam.prompts import Suggestion
 from napari_uncertsam.session import Session
 from napari_uncertsam.ui import drawing
 from napari_uncertsam.ui.geometry import box_corners, displayed_slice, from_slice
 from napari_uncertsam.ui.layers import LayerSet
 from napari_uncertsam.ui.outline import ChangeOutline
-from napari_uncertsam.ui.propagated_maps import PropagatedMaps, propagated_measure
 from napari_uncertsam.ui.reading import LayerReader
 from napari_uncertsam.ui.styles import Role, heat_limits
 from napari_uncertsam.ui.texts import measure_of
@@ -58,7 +56,6 @@ class LayerSync:
         self._asks = True  # whether suggestions are shown
         self._outline = ChangeOutline(layers)
         self._outlined: Patch | None = None
-        self._propagated = PropagatedMaps()
         self._measure, self._limits = "", (0.0, 0.0)  # that the colours of `uncertainty` are for
         self._to_draw: list[Callable[[], None]] = []
         self._undrawn: set[tuple[int, int]] = set()  # slices whose labels changed during a stroke
@@ -203,12 +200,14 @@ class LayerSync:
             self._defer(self._draw_next)
 
     def _draw_uncertainty(self) -> None:
-        session, (maps, measure) = self.session, self._shown_maps()
-        values = None if maps is None else maps.uncertainty
-        self.layers.show_map("uncertainty", values, session.plane, session.slice_index)
+        session = self.session
+        self.layers.show_map("uncertainty", session.uncertainty_slice(), session.plane, session.slice_index)
         layer: Any = self.layers.existing("uncertainty")
+        maps = session.maps
         if layer is None or maps is None:
             return
+        prediction = session.prediction
+        measure = (session.settings.measure or "entropy") if prediction is None else measure_of(prediction)
         limits = heat_limits(measure, maps.local_uncertainty)
         # Limits that the user has set stay as long as they are for the same measure.
         if measure != self._measure or tuple(layer.contrast_limits) == self._limits:
@@ -218,19 +217,8 @@ class LayerSync:
         self._measure = measure
 
     def _draw_probability(self) -> None:
-        session, (maps, _) = self.session, self._shown_maps()
-        values = None if maps is None else maps.probability
-        self.layers.show_map("probability", values, session.plane, session.slice_index)
-
-    def _shown_maps(self) -> tuple[Maps | None, str]:
-        """The maps of the present slice, those of propagation where there is no prediction; and their measure."""
-        entry = self.session.entry
-        if entry.prediction is not None:
-            return entry.prediction.maps, measure_of(entry.prediction)
-        measure = propagated_measure(self.session.settings)
-        return (
-            None if getattr(entry, "propagated", None) is None else self._propagated.of(entry.propagated, measure)
-        ), measure
+        session = self.session
+        self.layers.show_map("probability", session.probability_slice(), session.plane, session.slice_index)
 
     def _draw_suggested_points(self) -> None:
         places = [(rank, (s.y, s.x)) for rank, s in enumerate(self._suggestions, 1) if s.kind == "point"]

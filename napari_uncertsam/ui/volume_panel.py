@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QCheckBox, QLabel, QVBoxLayout, QWidget
@@ -11,9 +10,7 @@ from qtpy.QtWidgets import QCheckBox, QLabel, QVBoxLayout, QWidget
 from napari_uncertsam.ui.parts import button, heading, row
 from napari_uncertsam.ui.slice_plot import OWN_COLOUR, PROPAGATED_COLOUR, REVIEWED_COLOUR, SlicePlot
 from napari_uncertsam.ui.slice_texts import PROPAGATE, PROPAGATING, SlicesText
-
-if TYPE_CHECKING:
-    from napari_uncertsam.volumetry import SliceFacts
+from napari_uncertsam.volumetry import SliceFacts
 
 _WARN = "#f08c00"  # can be read on dark and on light
 _PROPAGATE_TIP = "From the slices you gave to all others, both ways; corrections go on from there (G)"
