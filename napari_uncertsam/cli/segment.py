@@ -65,7 +65,7 @@ def _points(texts: Sequence[str], option: str) -> list[tuple[float, float]]:
 
 
 def segment(
-    image: Annotated[Path, typer.Argument(help="PNG, JPEG, BMP, TIFF or NIfTI.")],
+    image: Annotated[Path, typer.Argument(help="PNG, JPEG, BMP, TIFF or NIfTI; a DICOM file or folder.")],
     out: Annotated[Path, typer.Option(help="Folder for the results; made when missing.")],
     box: Annotated[
         tuple[float, float, float, float] | None,
@@ -75,6 +75,12 @@ def segment(
     negative: Annotated[list[str] | None, typer.Option(metavar="Y X", help="A pixel outside; repeatable.")] = None,
     slice_index: Annotated[int | None, typer.Option("--slice", help="Slice of a volume, from 0.")] = None,
     plane: Annotated[int, typer.Option(help="Array axis (Z, Y, X) that the slice is perpendicular to.")] = 0,
+    series: Annotated[
+        str | None, typer.Option(metavar="N", help="DICOM series, where there are several: number or UID.")
+    ] = None,
+    volume_index: Annotated[
+        int | None, typer.Option("--volume", min=0, metavar="K", help="Volume of a NIfTI that holds several, from 0.")
+    ] = None,
     model: Annotated[str, typer.Option(help="A name of `models list`, or a checkpoint's path.")] = "bundled",
     config: Annotated[str | None, typer.Option(help="Configuration of an own checkpoint.")] = None,
     method: Annotated[
@@ -103,13 +109,12 @@ def segment(
     """Segment one object; write mask, probability and uncertainty in the image's geometry, and summary.json."""
     prompts = _prompts(box, _points(point or (), "--point"), _points(negative or (), "--negative"))
     _check_folder(out, overwrite)
-    from napari_uncertsam import io
 
     # A wrong name is told before the minutes of loading and computing.
     parse_measure_of(method or "laplace", measure)
     choices = parse_ugpa(ugpa)
     chosen = parse_window(window)
-    volume = io.read(image)
+    volume = read_image(image, series, volume_index)
     index = choose_slice(volume, plane, slice_index)
     height, width = volume.plane_shape(plane)
     given, prompts = prompts.box, prompts.clipped(height, width)
@@ -140,6 +145,24 @@ def segment(
     typer.echo(_sentence(prediction, refined))
     for path in paths:
         typer.echo(str(path))
+
+
+def read_image(path: Path, series: str | None, volume_index: int | None) -> Volume:
+    """The volume to work on; what is unusual about it is told on stderr.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or results on it cannot be written as NIfTI.
+    """
+    from napari_uncertsam import io
+
+    volume = io.read(path, series=series, volume=volume_index)
+    for note in volume.notes:
+        typer.echo(f"Note: {note}", err=True)
+    # Told before the minutes of computing.
+    io.check_nifti_geometry(volume)
+    return volume
 
 
 def default_method(engine: Engine) -> str:

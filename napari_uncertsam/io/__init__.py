@@ -8,7 +8,8 @@ from __future__ import annotations
 from napari_uncertsam.io.choice import ChoiceNeededError
 from napari_uncertsam.io.dicom import list_series
 from napari_uncertsam.io.dicom_files import holds_dicom, is_dicom
-from napari_uncertsam.io.dicom_seg import read_segmentation, write_fractional, write_segmentation
+from napari_uncertsam.io.dicom_seg import write_fractional, write_segmentation
+from napari_uncertsam.io.dicom_seg_reading import read_segmentation
 from napari_uncertsam.io.dicom_values import DicomSeries, SeriesInfo
 from napari_uncertsam.io.nifti import check_nifti_geometry, is_label_map
 from napari_uncertsam.io.prompts_file import prompts_from_dict, prompts_to_dict, read_prompts, write_prompts

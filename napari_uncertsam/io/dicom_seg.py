@@ -1,9 +1,8 @@
-"""DICOM SEG: masks and probabilities as objects that refer to the series they were made on, written with highdicom."""
+"""DICOM SEG out: masks and probabilities as objects that refer to the series they were made on, by highdicom."""
 
 from __future__ import annotations
 
 import os
-import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from napari_uncertsam.volume import Volume
 #: Stored value of a probability of 1.
 _MAXIMUM = 255
 #: Where a label is kept, since the segments of a SEG have to be numbered 1, 2, 3 ...
-_TRACKING_ID = "napari-uncertsam-{}"
+TRACKING_ID = "napari-uncertsam-{}"
 #: What a SEG takes over from its source, and what an anonymised source may lack.
 _FROM_SOURCE = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate"),
@@ -122,41 +121,6 @@ def write_fractional(
     return _write(Path(path), stack, volume, {label: name or f"object {label}"}, "FRACTIONAL", overwrite)
 
 
-def read_segmentation(path: str | os.PathLike[str], volume: Volume) -> NDArray[np.int32]:
-    """Read a DICOM SEG into the slices of the series it was made on.
-
-    Parameters
-    ----------
-    path : path
-    volume : Volume
-        Read from the DICOM series.
-
-    Returns
-    -------
-    (Z, Y, X) int32
-        Frames are placed by their position. Labels are those that `write_segmentation` was given, and the segment
-        numbers in files of other programs. A FRACTIONAL one is cut at one half.
-
-    Raises
-    ------
-    InputError
-        If the file is damaged or no SEG, lies on another grid than the volume, or its segments overlap.
-    """
-    series, path = _series(volume), Path(path)
-    highdicom = highdicom_module()
-    if not path.is_file():
-        raise InputError(f"There is no file {path}; check the name.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            segmentation = highdicom.seg.segread(path)
-            return _placed(segmentation, series, volume.shape, path.name)
-    except InputError:
-        raise
-    except Exception as error:  # highdicom and pydicom raise nearly anything on files that are not what they should be
-        raise InputError(f"{path.name} could not be read as a DICOM SEG ({_first_line(error)}).") from error
-
-
 def highdicom_module() -> ModuleType:
     """highdicom, or a sentence that says how to install it."""
     try:
@@ -169,7 +133,8 @@ def highdicom_module() -> ModuleType:
     return module
 
 
-def _series(volume: Volume) -> DicomSeries:
+def series_of(volume: Volume) -> DicomSeries:
+    """The series that a volume was read from, or a sentence where it was not."""
     if not isinstance(volume.header, DicomSeries):
         raise InputError(
             f"{volume.name or 'The volume'} was not read from a DICOM series, which a DICOM SEG refers to; "
@@ -179,7 +144,7 @@ def _series(volume: Volume) -> DicomSeries:
 
 
 def _check_shape(array: NDArray[Any], volume: Volume) -> None:
-    _series(volume)
+    series_of(volume)
     if array.shape != volume.shape:
         raise InputError(f"A result of shape {array.shape} does not fit the volume, {volume.shape}.")
 
@@ -187,7 +152,7 @@ def _check_shape(array: NDArray[Any], volume: Volume) -> None:
 def _write(
     path: Path, pixels: NDArray[Any], volume: Volume, segments: Mapping[int, str], kind: str, overwrite: bool
 ) -> Path:
-    series = _series(volume)
+    series = series_of(volume)
     highdicom = highdicom_module()
     with atomic(path, overwrite=overwrite) as temporary:
         sources = _sources(series)
@@ -200,7 +165,7 @@ def _write(
         except (ValueError, TypeError, AttributeError, KeyError, RuntimeError) as error:
             raise InputError(
                 f"The headers of {series.paths[0].name} and its series do not allow a DICOM SEG "
-                f"({_first_line(error)}); write a .nii.gz instead."
+                f"({first_line(error)}); write a .nii.gz instead."
             ) from error
     return path
 
@@ -263,7 +228,7 @@ def _description(highdicom: Any, number: int, label: int, name: str, version: st
             name="napari-uncertsam", version=version, family=codes.DCM.ArtificialIntelligence
         ),
         tracking_uid=highdicom.UID(),
-        tracking_id=_TRACKING_ID.format(label),
+        tracking_id=TRACKING_ID.format(label),
     )
 
 
@@ -283,9 +248,7 @@ def _sources(series: DicomSeries) -> list[Any]:
                 warnings.simplefilter("ignore")
                 source = pydicom.dcmread(path, stop_before_pixels=True, force=True)
         except Exception as error:
-            raise InputError(
-                f"{path} could not be read again ({_first_line(error)}); open the series again."
-            ) from error
+            raise InputError(f"{path} could not be read again ({first_line(error)}); open the series again.") from error
         for name in _FROM_SOURCE:
             if name not in source:
                 setattr(source, name, "")
@@ -296,57 +259,6 @@ def _sources(series: DicomSeries) -> list[Any]:
     return sources
 
 
-def _placed(segmentation: Any, series: DicomSeries, shape: tuple[int, ...], name: str) -> NDArray[np.int32]:
-    """The label map of a segmentation, each frame on the slice at its position."""
-    if segmentation.get("FrameOfReferenceUID", series.frame_of_reference_uid) != series.frame_of_reference_uid:
-        raise InputError(f"{name} belongs to another frame of reference than the volume; open its own series.")
-    if (segmentation.Rows, segmentation.Columns) != shape[1:]:
-        raise InputError(
-            f"{name} has slices of {segmentation.Rows} x {segmentation.Columns} voxels, the volume of "
-            f"{shape[1]} x {shape[2]}; open its own series."
-        )
-    kind, labels = str(segmentation.SegmentationType), _labels(segmentation)
-    threshold = segmentation.MaximumFractionalValue / 2 if kind == "FRACTIONAL" else 0.5
-    result = np.zeros(shape, np.int32)
-    shared = segmentation.SharedFunctionalGroupsSequence[0]
-    for number, own in enumerate(segmentation.PerFrameFunctionalGroupsSequence, 1):
-        index = _slice_at(own, shared, series, name)
-        stored = segmentation.get_stored_frame(number)
-        if kind == "LABELMAP":
-            values = np.array([labels.get(v, v) for v in range(int(stored.max()) + 1)])[stored]
-            inside = values > 0
-        else:
-            segment = int(_of_frame("SegmentIdentificationSequence", own, shared).ReferencedSegmentNumber)
-            inside, values = stored >= threshold, labels[segment]
-        if (result[index][inside] != 0).any():
-            raise InputError(f"The segments of {name} overlap, and a label map holds one label for each voxel.")
-        result[index][inside] = values[inside] if isinstance(values, np.ndarray) else values
-    return result
-
-
-def _labels(segmentation: Any) -> dict[int, int]:
-    """Labels by segment number: those that were written, else the numbers themselves."""
-    numbers = {int(s.SegmentNumber): str(s.get("TrackingID", "")) for s in segmentation.SegmentSequence}
-    pattern = re.compile(re.escape(_TRACKING_ID).replace(r"\{\}", r"(\d+)"))
-    matched = {number: pattern.fullmatch(text) for number, text in numbers.items()}
-    labels = {number: int(match[1]) for number, match in matched.items() if match}
-    return labels if len(labels) == len(numbers) else {number: number for number in numbers}
-
-
-def _slice_at(own: Any, shared: Any, series: DicomSeries, name: str) -> int:
-    orientation = np.array(_of_frame("PlaneOrientationSequence", own, shared).ImageOrientationPatient, float)
-    position = np.array(_of_frame("PlanePositionSequence", own, shared).ImagePositionPatient, float)
-    distance = np.linalg.norm(np.array(series.positions) - position, axis=1)
-    index = int(distance.argmin())
-    tolerance = 0.01 * min(series.slice_spacing, *series.pixel_spacing)
-    if not np.allclose(orientation, series.orientation, rtol=0, atol=1e-3) or distance[index] > max(tolerance, 1e-3):
-        raise InputError(f"{name} lies on another grid than the slices of the volume; open its own series.")
-    return index
-
-
-def _of_frame(group: str, own: Any, shared: Any) -> Any:
-    return (own if group in own else shared)[group][0]
-
-
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What a library says, short enough for a sentence."""
     return next(iter(str(error).strip().splitlines()), "").rstrip(".") or type(error).__name__
