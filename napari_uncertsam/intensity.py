@@ -23,6 +23,8 @@ Modality = Literal["CT", "MR", "PET", "RGB", "grey"]
 
 #: Values looked at when a window or a modality is chosen for a whole volume.
 _SAMPLE_SIZE = 1 << 20
+#: A larger share of values that are all the smallest one is background.
+_BACKGROUND = 0.2
 #: Values converted at once by `Window.apply`, which bounds its scratch memory.
 _BLOCK_SIZE = 1 << 22
 
@@ -77,13 +79,17 @@ class Window:
     def percentile(cls, array: ArrayLike, low: float = 0.5, high: float = 99.5) -> Window:
         """The window between two percentiles of the finite values, robust against a few extreme ones.
 
-        A big array is thinned out first. Where both percentiles coincide (a nearly constant image) the smallest and
-        largest values are used, and an array without finite values gives 0 to 1.
+        A big array is thinned out first. The smallest value is left out where more than a fifth of all have it: it is
+        background or padding, of which there may be any amount around the same object. Where both percentiles coincide
+        (a nearly constant image) the smallest and largest values are used, and an array without finite values gives
+        0 to 1.
         """
         values = finite_sample(array)
         if values.size == 0:
             return cls(0, 1, "percentile")
-        bottom, top = (float(v) for v in np.percentile(values, (low, high), method="nearest"))
+        inside = values[values > values.min()]
+        enough = 0 < inside.size < (1 - _BACKGROUND) * values.size
+        bottom, top = (float(v) for v in np.percentile(inside if enough else values, (low, high), method="nearest"))
         if bottom == top:
             bottom, top = float(values.min()), float(values.max())
         return cls(bottom, top, "percentile")
@@ -165,6 +171,46 @@ class Window:
         return np.clip(values, 0, 255, out=values).astype(np.uint8)
 
 
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Which intensities an array holds.
+
+    Parameters
+    ----------
+    low, high : float
+        Smallest and largest finite value of a sample.
+    common : (float, float)
+        All but one in a thousand at either end lie between.
+    of_slices : tuple of (float, float)
+        Smallest and largest value of single slices of a volume: the first, the middle and the last.
+    """
+
+    low: float
+    high: float
+    common: tuple[float, float]
+    of_slices: tuple[tuple[float, float], ...] = ()
+
+    @classmethod
+    def of(cls, array: ArrayLike) -> Extent:
+        """The extent of an array, thinned out if it is big; 0 to 1 where no value is finite."""
+        values = finite_sample(array)
+        if values.size == 0:
+            return cls(0.0, 1.0, (0.0, 1.0))
+        low, bottom, top, high = (float(v) for v in np.percentile(values, (0, 0.1, 99.9, 100), method="nearest"))
+        count = array.shape[0] if len(array.shape) == 3 else 0
+        found = [_range_of(array[index]) for index in sorted({0, (count - 1) // 2, count // 2, count - 1}) if count]
+        slices = tuple(limits for limits in found if limits is not None)
+        low, high = min([low, *(s[0] for s in slices)]), max([high, *(s[1] for s in slices)])
+        return cls(low, high, (bottom, top), slices)
+
+    def explains(self, low: float, high: float) -> bool:
+        """Whether a viewer may have begun with these limits, so that nobody has chosen them.
+
+        They leave next to nothing out then, or are those of the one slice of a lazy array that was looked at.
+        """
+        return (low <= self.common[0] and self.common[1] <= high) or (low, high) in self.of_slices
+
+
 #: Named windows for CT in Hounsfield units, by level and width.
 WINDOWS: Mapping[str, Window] = MappingProxyType(
     {
@@ -216,6 +262,13 @@ def plain(array: NDArray[Any]) -> NDArray[Any]:
     if array.dtype == np.float16:
         return np.ascontiguousarray(array, np.float32)
     return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+
+
+def _range_of(values: Any) -> tuple[float, float] | None:
+    """Smallest and largest finite value, None where there is none."""
+    array = plain(np.asarray(values))
+    finite = array[np.isfinite(array)] if array.dtype.kind == "f" else array
+    return (float(finite.min()), float(finite.max())) if finite.size else None
 
 
 def finite_sample(array: ArrayLike) -> NDArray[Any]:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from napari_uncertsam.errors import InputError
+from napari_uncertsam.intensity import Extent
 from napari_uncertsam.volume import WINDOWS, Volume, Window, array_digest, guess_modality
 
 REAL_DTYPES = [
@@ -247,6 +248,44 @@ def test_percentiles_ignore_outliers_and_non_finite_values():
     sparse = np.zeros((100, 100))
     sparse[0, 0] = 7
     assert Window.percentile(sparse) == Window(0, 7, "percentile")
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.uint16])
+@pytest.mark.parametrize("modality", ["MR", "grey"])
+def test_any_amount_of_background_around_an_object_gives_the_same_window(kind, modality, rng):
+    head = rng.gamma(9, 30, (40, 50)).clip(1).astype(kind)
+    wanted = Window.for_volume(Volume(head, modality=modality))
+    for margin in (10, 40, 200):
+        padded = np.pad(head, margin)
+        assert Window.for_volume(Volume(padded, modality=modality)) == wanted
+    assert Window.percentile(np.pad(head, 1)).low == 0  # a thin margin, a tenth of all, counts
+    # Nothing but background and one value: from the one to the other.
+    assert Window.percentile(np.pad(np.full((9, 9), 5.0), 9)) == Window(0, 5, "percentile")
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_hounsfield_units_look_the_same_in_every_type(name, rng):
+    hounsfield = rng.integers(-1024, 3072, (40, 50)).astype(np.int16)
+    picture = WINDOWS[name].apply(hounsfield)
+    stored = ((hounsfield.astype(np.int32) + 1024) * 4).astype(np.uint16)  # as a file with a slope has them
+    for other in (hounsfield.astype(np.float32), (stored * np.float32(0.25) - 1024), hounsfield.astype(np.float64)):
+        np.testing.assert_array_equal(WINDOWS[name].apply(other), picture)
+    assert picture.max() == 255  # the window, and not the range of int16
+
+
+def test_the_extent_says_which_limits_a_viewer_begins_with(rng):
+    data = rng.normal(100, 10, (9, 300, 300)).astype(np.float32)
+    data[0] += 1000
+    data[4, 0, 0], data[8, 0, :2] = np.nan, (np.inf, 5000)
+    extent = Extent.of(data)
+    finite = data[np.isfinite(data)]
+    assert (extent.low, extent.high) == (finite.min(), 5000)
+    assert extent.explains(finite.min(), 5000)
+    assert extent.explains(np.percentile(finite, 0.05), np.percentile(finite, 99.95))
+    assert extent.explains(float(np.nanmin(data[4])), float(np.nanmax(data[4])))
+    assert not extent.explains(80, 120)
+    assert Extent.of(np.full((3, 4), np.nan)) == Extent(0, 1, (0, 1))
+    assert Extent.of(np.full((2, 3, 4), 7, np.int16)) == Extent(7, 7, (7, 7), ((7, 7), (7, 7)))
 
 
 def test_a_big_array_is_thinned_out_for_its_window():

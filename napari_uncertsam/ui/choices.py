@@ -14,10 +14,11 @@ from napari_uncertsam.prediction import Settings
 from napari_uncertsam.ui.jobs import Jobs, Loaded
 from napari_uncertsam.ui.messages import Messages
 from napari_uncertsam.ui.methods import MEASURES, Methods
-from napari_uncertsam.ui.target import AS_DISPLAYED, Target
+from napari_uncertsam.ui.target import AS_DISPLAYED, CUSTOM, Target
 from napari_uncertsam.ui.texts import model_text, size_text
 from napari_uncertsam.ui.widget import RefineView
 from napari_uncertsam.ui.worker import Worker
+from napari_uncertsam.volume import Window
 
 #: The settings that the widget chooses; a session file may hold others.
 CHOSEN = ("model", "method", "measure", "zoom")
@@ -65,7 +66,7 @@ class Choices(QObject):
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_WINDOW_SETTLES_MS)
-        self._timer.timeout.connect(lambda: self.choose_window(AS_DISPLAYED))
+        self._timer.timeout.connect(self._on_settled)
         view.model_requested.connect(self.choose_model)
         view.download_requested.connect(self.download)
         view.method_requested.connect(self.choose_method)
@@ -73,6 +74,7 @@ class Choices(QObject):
         view.fit_requested.connect(lambda: self._methods.fit(self.settings))
         view.zoom_requested.connect(lambda on: self.change(zoom=on))
         view.window_requested.connect(self.choose_window)
+        view.own_window_requested.connect(self.set_own_window)
         self._show_models(self.settings.model)
         self._show_methods()
         view.set_zoom(self.settings.zoom)
@@ -83,13 +85,15 @@ class Choices(QObject):
         if self._target is not None:
             self._target.image.events.contrast_limits.disconnect(self._on_contrast)
             self._target.session.prediction_changed.disconnect(self._on_prediction)
+        self._timer.stop()
         self._target = target
         if target is None:
             self._view.set_windows((), "", enabled=False)
             return
         target.image.events.contrast_limits.connect(self._on_contrast)
         target.session.prediction_changed.connect(self._on_prediction)
-        self._view.set_windows(target.windows, target.window_name, enabled=len(target.windows) > 1)
+        self._show_windows()
+        self._on_contrast()  # may have been changed while another image was segmented
 
     @property
     def usable(self) -> Settings:
@@ -129,6 +133,7 @@ class Choices(QObject):
         self._show_models(settings.model)
         self._view.set_zoom(settings.zoom)
         if self._target is not None:
+            self._target.show_window()
             self.follow(self._target)
         self._apply()
 
@@ -163,12 +168,38 @@ class Choices(QObject):
     def choose_window(self, name: str) -> None:
         """Let the model see other intensities, and show the image with them."""
         if self._target is not None:
-            self._target.session.set_window(self._target.window(name))
-            self._target.show_window()
+            self._set_window(self._target, self._target.window(name))
+
+    def set_own_window(self, level: float, width: float) -> None:
+        """Use a window of the user's own, by its level and width."""
+        if self._target is not None:
+            self._set_window(self._target, Window.level(level, width, CUSTOM))
+
+    def _set_window(self, target: Target, window: Window) -> None:
+        target.session.set_window(window)
+        target.show_window()
+        self._show_windows()
+
+    def _show_windows(self) -> None:
+        target = self._target
+        if target is not None:
+            enabled = len(target.windows) > 1
+            self._view.set_windows(target.windows, target.window_name, enabled=enabled, own=target.own_window)
 
     def _on_contrast(self, _event: Any = None) -> None:
-        if self._target is not None and self._target.session.window.name == AS_DISPLAYED:
+        """Follow the contrast of the layer: the model sees what the user sees, whichever window was chosen before."""
+        if self._target is None or self._target.shows_window:
+            self._timer.stop()
+        else:
             self._timer.start()
+
+    def _on_settled(self) -> None:
+        if self._target is None or self._target.shows_window:
+            return
+        before = self._target.window_name
+        self.choose_window(AS_DISPLAYED)
+        if before != AS_DISPLAYED:
+            self._messages.say(f"The model sees the image as displayed now, no longer through '{before}'.")
 
     def _downloaded(self, name: str) -> None:
         self._show_models(name)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from napari_uncertsam.errors import UncertSamError
+from napari_uncertsam.intensity import Extent
 from napari_uncertsam.prediction import Settings
 from napari_uncertsam.ui.geometry import is_described, volume_of
 from napari_uncertsam.ui.jobs import Jobs
@@ -120,7 +121,7 @@ class ImageChooser:
             self._presenter.complain,
         )
 
-    def _opened(self, image: Image, result: tuple[Volume, Window]) -> None:
+    def _opened(self, image: Image, result: tuple[Volume, Window, Extent]) -> None:
         if image in self._viewer.layers:
             self._enter(self._targets.new(image, *result, self._settings()))
 

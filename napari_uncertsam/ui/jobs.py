@@ -13,6 +13,7 @@ from pathlib import Path
 from napari_uncertsam import checkpoints
 from napari_uncertsam.engine import DiskCache, Engine
 from napari_uncertsam.estimators.measures import Measure
+from napari_uncertsam.intensity import Extent
 from napari_uncertsam.pipeline import Pipeline
 from napari_uncertsam.prediction import Prediction, RefinedPrediction, Request
 from napari_uncertsam.propagating import PropagationRequest, propagate
@@ -93,14 +94,14 @@ class Jobs:
         """Load a model, and say where it runs and which parts it lacks."""
         return _loaded(model, self.pipeline(model, progress).engine)
 
-    def open(self, volume: Volume, *, described: bool) -> tuple[Volume, Window]:
-        """A volume with its modality, guessed unless `described`, and the window to begin with.
+    def open(self, volume: Volume, *, described: bool) -> tuple[Volume, Window, Extent]:
+        """A volume with its modality, guessed unless `described`, the window to begin with, and what it holds.
 
         Looks at a sample of the intensities, which for a lazy array reads from disk.
         """
         if not described:
             volume = replace(volume, modality=guess_modality(volume.array, volume.rgb))
-        return volume, Window.for_volume(volume)
+        return volume, Window.for_volume(volume), Extent.of(volume.array)
 
     def predict(
         self, volume: Volume, request: Request, cancelled: CancelledCallback, progress: ProgressCallback

@@ -27,6 +27,7 @@ from napari_uncertsam.ui.question_texts import QuestionText, SuggestionRow
 from napari_uncertsam.ui.styles import BOX_COLOUR, NEGATIVE_COLOUR, POSITIVE_COLOUR
 from napari_uncertsam.ui.texts import ResultText
 from napari_uncertsam.ui.volume_panel import VolumePanel
+from napari_uncertsam.ui.window_fields import WindowFields
 
 _MODES = (
     ("box", "Box", BOX_COLOUR, "Drag a box around the object; a new box replaces the old one (B)"),
@@ -45,6 +46,7 @@ class RefineView(StatusView):
     measure_requested = Signal(str)
     fit_requested = Signal()
     window_requested = Signal(str)
+    own_window_requested = Signal(float, float)  # level and width
     zoom_requested = Signal(bool)
     object_requested = Signal(int)
     new_object_requested = Signal()
@@ -107,7 +109,9 @@ class RefineView(StatusView):
         self._model = combo_box("Model; what is not downloaded can be fetched with the button beside it")
         self._method = combo_box("Where the uncertainty comes from")
         self._measure = combo_box("What the map of uncertainty shows")
-        self._window = combo_box("Intensities that the model sees, black to white; 'as displayed' follows the layer")
+        self._window = combo_box("Intensities that you and the model see, black to white; 'as displayed': the layer's")
+        self._own_window = WindowFields()
+        self._own_window.changed.connect(self.own_window_requested)
         self._image.activated.connect(self.image_requested)
         self._model.activated.connect(lambda _: self.model_requested.emit(self._model.currentData()))
         self._method.activated.connect(lambda _: self.method_requested.emit(self._method.currentData()))
@@ -137,9 +141,10 @@ class RefineView(StatusView):
         form.addRow(self._fit)
         form.addRow("Measure", self._measure)
         form.addRow("Window", self._window)
+        form.addRow("", self._own_window)
         form.addRow("", self._zoom)
         self._form = form
-        for hidden in (self._download, self._note, self._fit):
+        for hidden in (self._download, self._note, self._fit, self._own_window):
             form.setRowVisible(hidden, False)
         return widget
 
@@ -252,10 +257,15 @@ class RefineView(StatusView):
         self._form.setRowVisible(self._note, bool(text))
         self._form.setRowVisible(self._fit, bool(fit))
 
-    def set_windows(self, names: Sequence[str], current: str, *, enabled: bool = True) -> None:
-        """Intensity windows to choose from."""
+    def set_windows(
+        self, names: Sequence[str], current: str, *, enabled: bool = True, own: tuple[float, float] | None = None
+    ) -> None:
+        """Intensity windows to choose from, and the fields for one of the user's own with its level and width."""
         fill(self._window, [(name, None) for name in names], list(names).index(current) if current in names else None)
         self._window.setEnabled(enabled)
+        self._form.setRowVisible(self._own_window, own is not None)
+        if own is not None:
+            self._own_window.set_values(*own)
 
     def set_zoom(self, zoom: bool) -> None:
         """Whether the model looks at the surroundings of the prompts only."""
