@@ -111,6 +111,11 @@ class Entry:
         shown = self.remembered if self.propagated is None else self.propagated
         return self.prompts == Prompts() and self.prediction is None and shown is not None
 
+    @property
+    def has_propagated(self) -> bool:
+        """Whether the maps of the slice are those of a propagation."""
+        return self.propagated is not None and self.prediction is None and self.remembered is None
+
     @cached_property
     def predicted(self) -> Patch | None:
         """The predicted mask, without what was done by hand."""
@@ -156,19 +161,21 @@ class Entry:
         return self.painted is other.painted and masks[0] is masks[1]
 
     @cached_property
-    def told(self) -> Figures:
-        """What is known of the mask in numbers; by hand and reviewed ones have the area that they have."""
+    def modelled(self) -> Figures:
+        """What the model said of the mask, or of the one that it had before the user's hand."""
         if self.prediction is not None:
-            told = Figures.of_prediction(self.prediction)
-        elif self.remembered is not None:
-            told = self.figures or Figures.unknown(self.area_px)
-        elif self.propagated is not None:
-            told = Figures.of_propagated(self.propagated)
-        else:
-            told = Figures.by_hand(self.area_px)
-        if self.painted is None and not self.reviewed:
-            return told
-        return replace(told, area_px=float(self.area_px), area_sd_px=0.0)
+            return Figures.of_prediction(self.prediction)
+        if self.remembered is not None:
+            return self.figures or Figures.unknown(float(np.count_nonzero(self.remembered.values)))
+        if self.propagated is not None:
+            return Figures.of_propagated(self.propagated)
+        return Figures.by_hand(self.area_px)
+
+    @property
+    def told(self) -> Figures:
+        """What is known of the mask in numbers; one that was given has the area that it has."""
+        told = self.modelled
+        return replace(told, area_px=float(self.area_px), area_sd_px=0.0) if self.is_given else told
 
     @property
     def is_given(self) -> bool:
@@ -275,8 +282,8 @@ class Entry:
         shown = replace(self, confirmed=None)
         mask = None if shown.predicted is None else shown.predicted.trimmed()
         asked = None if self.prediction is None else self.prediction.request
-        told = replace(shown, painted=None).told
-        return replace(self, prediction=None, propagated=None, remembered=mask, figures=told, asked=asked)
+        left = replace(self, prediction=None, propagated=None, remembered=mask, asked=asked)
+        return replace(left, figures=self.modelled)
 
     def _forgetful(self) -> Entry:
         return replace(self, remembered=None, figures=None, asked=None)

@@ -1,40 +1,31 @@
-"""Saving a session: masks and maps as images, and a file from which the work can be taken up again.
+"""The file from which work can be taken up again.
 
-The session file holds what the user gave (prompts, answers, painted pixels, settings) and the masks that came of it.
-Maps are not in it: predictions are computed again as slices are visited, and until then the masks stand.
+It holds what the user gave (prompts, answers, painted pixels, reviewed slices, settings), the masks that came of it
+with their figures, and how far propagation came. Maps are not in it: predictions are computed again as slices are
+visited, and until then the masks stand. :mod:`napari_uncertsam.replaying` computes them all.
 """
 
 from __future__ import annotations
 
-import base64
 import json
-import math
+import os
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from napari_uncertsam.annotations import Entry, Key, Patch, State
-from napari_uncertsam.errors import InputError
-from napari_uncertsam.estimators.measures import parse_measure
-from napari_uncertsam.io import (
-    atomic,
-    embed_slice,
-    output_suffix,
-    prompts_from_dict,
-    prompts_to_dict,
-    write_map,
-    write_mask,
+from napari_uncertsam.annotations import State
+from napari_uncertsam.encoding import (
+    checked_slice,
+    entry_from_dict,
+    finished_from_dict,
+    finished_to_dict,
+    object_id_of,
+    settings_from_dict,
 )
-from napari_uncertsam.prediction import Settings
-from napari_uncertsam.prompts import Box, Suggestion
-from napari_uncertsam.refinement.methods import make_method
-from napari_uncertsam.refinement.settings import UgpaSettings
-from napari_uncertsam.summary import suggestion_to_dict
-from napari_uncertsam.view import View
+from napari_uncertsam.errors import InputError
+from napari_uncertsam.io import atomic
 from napari_uncertsam.volume import Volume, Window
 
 if TYPE_CHECKING:
@@ -42,84 +33,57 @@ if TYPE_CHECKING:
     from napari_uncertsam.workspace import Workspace
 
 FORMAT = "napari-uncertsam session"
-VERSION = 1
+VERSION = 2
 SESSION_FILE = "session.json"
+#: What a session keeps of the records of its results.
+_MODEL = ("model", "checkpoint_sha256", "adapter", "device", "versions")
 
 
-def save_session(session: Workspace, folder: Path, *, overwrite: bool = False) -> list[Path]:
-    """Write ``mask``, ``probability``, ``uncertainty``, ``summary.json`` and ``session.json`` into a folder.
+def session_to_text(session: Workspace) -> str:
+    """What a session is taken up again from, as JSON with a line for each entry.
 
-    Masks hold all objects on all slices; maps those of the current object on the current slice, in the geometry of the
-    image (a volume with one slice filled).
-
-    Parameters
-    ----------
-    session : Workspace
-        The session, or a snapshot of it.
-    folder : Path
-        Made if it is not there.
-    overwrite : bool
-        Whether files of an earlier saving may be replaced.
-
-    Returns
-    -------
-    list of Path
-        What was written.
-
-    Raises
-    ------
-    InputError
-        If a file is there already, or the folder cannot be written to; nothing is written then.
+    Entries that have not changed since the last time are not encoded again.
     """
-    volume, prediction = session.volume, session.prediction
-    mask = folder / f"mask{output_suffix(volume)}"
-    maps = {name: folder / f"{name}{output_suffix(volume, 'map')}" for name in ("probability", "uncertainty")}
-    documents = {folder / SESSION_FILE: session_to_dict(session)}
-    if prediction is not None:
-        documents[folder / "summary.json"] = session.summary()
-    wanted = [mask, *(maps.values() if prediction is not None else ()), *documents]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        existing = [p.name for p in wanted if p.exists()]
-    except OSError as error:
-        raise InputError(f"The folder {folder} cannot be used ({error.strerror}); choose another.") from error
-    if existing and not overwrite:
-        raise InputError(f"{', '.join(existing)} in {folder} would be overwritten; choose another folder or allow it.")
-    write_mask(mask, session.labels, volume, overwrite=overwrite)
-    if prediction is not None:
-        for name, path in maps.items():
-            values = embed_slice(session.plane, session.slice_index, getattr(prediction.maps, name), volume)
-            write_map(path, values, volume, overwrite=overwrite)
-    for path, document in documents.items():
-        write_json(path, document, overwrite=overwrite)
-    return wanted
+    lines = ",\n".join(f"    {session.encoder(key, entry)}" for key, entry in session.entries.items())
+    head = json.dumps(_head(session), indent=2).removesuffix("\n}")
+    return f'{head},\n  "entries": [\n{lines}\n  ]\n}}\n'
+
+
+def session_to_dict(session: Workspace) -> dict[str, Any]:
+    """The same in plain values."""
+    document: dict[str, Any] = json.loads(session_to_text(session))
+    return document
+
+
+def write_session(session: Workspace, path: Path, *, overwrite: bool = False) -> Path:
+    """Write the session file, on disk when this returns."""
+    return write_text(path, session_to_text(session), overwrite=overwrite)
 
 
 def write_json(path: Path, document: Mapping[str, Any], *, overwrite: bool = False) -> Path:
     """Write a document whole or not at all."""
+    return write_text(path, json.dumps(document, indent=2) + "\n", overwrite=overwrite)
+
+
+def write_text(path: Path, text: str, *, overwrite: bool = False) -> Path:
+    """Write a file whole or not at all, so that it survives a power cut."""
     with atomic(path, overwrite=overwrite) as temporary:
-        temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
+        with temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
+    if os.name == "posix":  # the new name, too
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     return path
-
-
-def session_to_dict(session: Workspace) -> dict[str, Any]:
-    """What a session is taken up again from, in plain values."""
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "image": {"name": session.volume.name, "shape": list(session.volume.shape)},
-        "window": asdict(session.window),
-        "settings": asdict(session.settings),
-        "plane": session.plane,
-        "slice": session.slice_index,
-        "object": session.object_id,
-        "objects": list(session.objects),
-        "entries": [_entry_to_dict(key, entry) for key, entry in session.entries.items()],
-    }
 
 
 def restore_session(session: Session, document: Mapping[str, Any]) -> None:
     """Take up saved work on the same image; predictions are asked for again as slices are visited.
+
+    Where the pixels of annotated slices differ from those that were saved, a message says so.
 
     Raises
     ------
@@ -136,14 +100,18 @@ def restore_session(session: Session, document: Mapping[str, Any]) -> None:
                 f"The session is of an image of shape {tuple(document['image']['shape'])}, this one has "
                 f"{session.volume.shape}; open the image that was annotated."
             )
-        state = _state_from_dict(document, session.volume)
-        window, settings = Window(**document["window"]), _settings_from_dict(document["settings"], session.settings)
-        place = _checked_slice(session.volume, document["plane"], document["slice"])
+        state = _state_from_dict(document, session.volume, session.image_id)
+        window, settings = Window(**document["window"]), settings_from_dict(document["settings"], session.settings)
+        place = checked_slice(session.volume, document["plane"], document["slice"])
+        model = dict(document.get("model") or {})
+        digests = {str(k): str(v) for k, v in document["image"].get("slices", {}).items()}
     except InputError:
         raise
     except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError, zlib.error) as error:
         raise InputError(f"The session file is damaged ({type(error).__name__}: {error}).") from error
     session.restore(state, window, settings, *place)
+    session.model_record = model
+    _compare(session, digests)
 
 
 def read_session(path: Path) -> dict[str, Any]:
@@ -165,118 +133,47 @@ def read_session(path: Path) -> dict[str, Any]:
     return document
 
 
-def _state_from_dict(document: Mapping[str, Any], volume: Volume) -> State:
-    objects = tuple(_object_id(v) for v in document["objects"])
-    entries = dict(_entry_from_dict(e, volume) for e in document["entries"])
-    used = {_object_id(document["object"]), *(key.object_id for key in entries)}
-    if len(set(objects)) != len(objects) or not used <= set(objects):
-        raise ValueError("the list of objects does not fit the entries")
-    return State(objects, document["object"]).with_entries(entries)
-
-
-def _settings_from_dict(document: Mapping[str, Any], present: Settings) -> Settings:
-    """Settings of a file; those that it does not name stay as they are.
-
-    Raises
-    ------
-    InputError
-        If it names a method or a measure that there is not.
-    """
-    changes = dict(document)
-    if "ugpa" in changes:
-        guard = changes["ugpa"]["guard"]
-        changes["ugpa"] = UgpaSettings(**{**changes["ugpa"], "guard": None if guard is None else tuple(guard)})
-    if changes.get("measure") is not None:
-        changes["measure"] = parse_measure(changes["measure"])
-    make_method(changes.get("method", present.method))
-    for name, value in changes.items():
-        if name != "measure" and type(value) is not type(getattr(present, name)):
-            raise TypeError(f"the setting {name} is {value!r}")
-    return replace(present, **changes)
-
-
-def _checked_slice(volume: Volume, plane: object, index: object) -> tuple[int, int]:
-    plane, index = _integer(plane), _integer(index)
-    if not 0 <= index < volume.n_slices(plane):
-        raise ValueError(f"there is no slice {index} in plane {plane}")
-    return plane, index
-
-
-def _integer(value: object) -> int:
-    # int() would take 1.5, "1" and True as well.
-    if type(value) is not int:
-        raise TypeError(f"{value!r} is no integer")
-    return value
-
-
-def _object_id(value: object) -> int:
-    if not 1 <= _integer(value) <= np.iinfo(np.uint16).max:
-        raise ValueError(f"{value!r} is no number of an object")
-    return _integer(value)
-
-
-def _entry_to_dict(key: Key, entry: Entry) -> dict[str, Any]:
+def _head(session: Workspace) -> dict[str, Any]:
+    volume = session.volume
+    finished = sorted(session.finished, key=lambda done: (done.plane, done.object_id, done.start))
+    image = {"name": volume.name, "shape": list(volume.shape), "spacing": list(volume.spacing)}
     return {
-        **asdict(key),
-        "prompts": prompts_to_dict(entry.prompts),
-        "view": None if entry.view is None else asdict(entry.view),
-        "dismissed": [suggestion_to_dict(s) for s in entry.dismissed],
-        "painted": _patch_to_dict(entry.painted),
-        "mask": _patch_to_dict(entry.predicted),
+        "format": FORMAT,
+        "version": VERSION,
+        "image": {**image, "slices": session.slice_digests()},
+        "model": _model(session),
+        "window": asdict(session.window),
+        "settings": asdict(session.settings),
+        "plane": session.plane,
+        "slice": session.slice_index,
+        "object": session.object_id,
+        "objects": list(session.objects),
+        "finished": [finished_to_dict(done) for done in finished],
     }
 
 
-def _entry_from_dict(document: Mapping[str, Any], volume: Volume) -> tuple[Key, Entry]:
-    place = _checked_slice(volume, document["plane"], document["slice_index"])
-    shape = volume.plane_shape(place[0])
-    view = None if document["view"] is None else View(**document["view"])
-    if view is not None and (max(view.height, view.width) > 2 * max(shape) or not view.meets(*shape)):
-        raise ValueError(f"the view {view} does not fit the image")
-    entry = Entry(
-        prompts_from_dict(document["prompts"]).clipped(*shape),
-        view,
-        None,
-        tuple(_suggestion_from_dict(s) for s in document["dismissed"]),
-        _patch_from_dict(document["painted"], shape, np.int8),
-        _patch_from_dict(document["mask"], shape, np.bool_),
-    )
-    return Key(*place, _object_id(document["object_id"])), entry
+def _model(session: Workspace) -> dict[str, Any]:
+    """Which model the results are of: the first that says so, else as it was loaded."""
+    for entry in session.entries.values():
+        result = entry.prediction or entry.propagated
+        if result is not None and "model" in result.record:
+            return {name: result.record[name] for name in _MODEL if name in result.record}
+    return dict(session.model_record)
 
 
-def _suggestion_from_dict(document: Mapping[str, Any]) -> Suggestion:
-    y, x, score, probability = (float(document[name]) for name in ("y", "x", "score", "probability"))
-    box = Box(*document["box"]) if "box" in document else None
-    if document["kind"] != ("point" if box is None else "box") or not math.isfinite(y + x + score + probability):
-        raise ValueError(f"{document} is no suggestion")
-    return Suggestion(document["kind"], y, x, score, probability, box)
+def _state_from_dict(document: Mapping[str, Any], volume: Volume, image_id: str) -> State:
+    objects = tuple(object_id_of(v) for v in document["objects"])
+    entries = dict(entry_from_dict(e, volume, image_id) for e in document["entries"])
+    used = {object_id_of(document["object"]), *(key.object_id for key in entries)}
+    if len(set(objects)) != len(objects) or not used <= set(objects):
+        raise ValueError("the list of objects does not fit the entries")
+    finished = frozenset(finished_from_dict(f, volume) for f in document.get("finished", ()))
+    return State(objects, document["object"], finished=finished).with_entries(entries)
 
 
-def _patch_to_dict(patch: Patch | None) -> dict[str, Any] | None:
-    """A patch with its values compressed, masks as bits."""
-    trimmed = None if patch is None else patch.trimmed()
-    if trimmed is None:
-        return None
-    values = trimmed.values
-    packed = np.packbits(values) if values.dtype == np.bool_ else values
-    text = base64.b64encode(zlib.compress(packed.tobytes(), 1)).decode()
-    return {"top": trimmed.top, "left": trimmed.left, "shape": list(values.shape), "zlib": text}
-
-
-def _patch_from_dict(
-    document: Mapping[str, Any] | None, shape: tuple[int, int], kind: type[np.generic]
-) -> Patch | None:
-    if document is None:
-        return None
-    top, left = _integer(document["top"]), _integer(document["left"])
-    height, width = (_integer(n) for n in document["shape"])
-    if min(top, left) < 0 or min(height, width) < 1 or top + height > shape[0] or left + width > shape[1]:
-        raise ValueError("pixels lie outside of the slice")
-    size = (height * width + 7) // 8 if kind is np.bool_ else height * width
-    # A limit, because a few damaged bytes can unfold into gigabytes.
-    stored = zlib.decompressobj().decompress(base64.b64decode(document["zlib"], validate=True), size + 1)
-    values: np.ndarray[Any, Any] = np.frombuffer(stored, np.uint8 if kind is np.bool_ else np.int8)
-    if values.size != size or (kind is np.int8 and not np.isin(values, (-1, 0, 1)).all()):
-        raise ValueError("pixels are missing or have no meaning")
-    if kind is np.bool_:
-        values = np.unpackbits(values, count=height * width).view(np.bool_)
-    return Patch(top, left, values.reshape(height, width)).trimmed()
+def _compare(session: Session, saved: Mapping[str, str]) -> None:
+    present = session.slice_digests()
+    differ = [name for name, digest in saved.items() if present.get(name, digest) != digest]
+    if differ:
+        places = ", ".join("slice {1} of plane {0}".format(*name.split("/")) for name in differ)
+        session.message.emit(f"The image is not quite the one that was annotated: {places} differ; the masks are kept.")

@@ -12,6 +12,7 @@ from napari_uncertsam.prediction import Prediction, RefinedPrediction
 from napari_uncertsam.prompts import Suggestion
 from napari_uncertsam.refinement.rounds import Round
 from napari_uncertsam.volume import Volume
+from napari_uncertsam.volumetry import SliceFacts, VolumeEstimate
 
 
 def summarise(prediction: Prediction, refined: RefinedPrediction | None, volume: Volume) -> dict[str, Any]:
@@ -65,7 +66,7 @@ def summarise(prediction: Prediction, refined: RefinedPrediction | None, volume:
 def suggestion_to_dict(suggestion: Suggestion) -> dict[str, Any]:
     """A suggestion in plain values; a box with its corners; "gain" in pixels, null where it is not known."""
     out: dict[str, Any] = {k: getattr(suggestion, k) for k in ("kind", "y", "x", "score", "probability")}
-    out["gain"] = _finite(suggestion.gain)
+    out["gain"] = finite(suggestion.gain)
     if suggestion.box is not None:
         out["box"] = [suggestion.box.y0, suggestion.box.x0, suggestion.box.y1, suggestion.box.x1]
     return out
@@ -92,9 +93,9 @@ def _round_to_dict(tried: Round) -> dict[str, Any]:
         "mean_uncertainty_before": before,
         "mean_uncertainty_after": after,
         "rule": tried.rule or None,
-        "before": _finite(tried.before),
-        "after": _finite(tried.after),
-        "area_ratio": _finite(tried.area_ratio),
+        "before": finite(tried.before),
+        "after": finite(tried.after),
+        "area_ratio": finite(tried.area_ratio),
         "accepted": tried.accepted,
         "reason": tried.reason,
         "labels": tried.labels if tried.points else None,
@@ -104,6 +105,23 @@ def _round_to_dict(tried: Round) -> dict[str, Any]:
     }
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float | None) -> float | None:
     """JSON has neither NaN nor infinity."""
-    return value if math.isfinite(value) else None
+    return value if value is not None and math.isfinite(value) else None
+
+
+def volume_to_dict(facts: Sequence[SliceFacts], estimate: VolumeEstimate | None) -> dict[str, Any]:
+    """What is known of an object through the slices of a plane.
+
+    Returns
+    -------
+    dict
+        "volume_ml", "volume_interval_ml" (90 %), "slices" (see :class:`napari_uncertsam.volumetry.SliceFacts`; null for
+        what is not known), "reviewed" (slices).
+    """
+    return {
+        "volume_ml": None if estimate is None else estimate.ml,
+        "volume_interval_ml": None if estimate is None else [estimate.low_ml, estimate.high_ml],
+        "slices": [{k: finite(v) if isinstance(v, float) else v for k, v in asdict(f).items()} for f in facts],
+        "reviewed": [f.slice_index for f in facts if f.reviewed],
+    }

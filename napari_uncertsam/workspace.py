@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_uncertsam import anchoring, facts
-from napari_uncertsam.annotations import Change, Entry, Key, State
+from napari_uncertsam.annotations import Change, Entry, Finished, Key, State
+from napari_uncertsam.encoding import Encoder
 from napari_uncertsam.entries import basis_of
 from napari_uncertsam.errors import InputError
 from napari_uncertsam.history import History
@@ -23,6 +25,9 @@ from napari_uncertsam.propagating import PropagationRequest, Span
 from napari_uncertsam.propagation import Anchor, Propagated
 from napari_uncertsam.volume import Volume, Window
 from napari_uncertsam.volumetry import SliceFacts, VolumeEstimate
+
+#: Pixels of a slice that is still looked at for the session file.
+_LARGEST_DIGEST = 1 << 24
 
 
 class Workspace:
@@ -43,6 +48,8 @@ class Workspace:
         self.image_id = uuid.uuid4().hex
         self.plane, self.slice_index = 0, volume.n_slices(0) // 2 if volume.ndim == 3 else 0
         self.last_refinement: RefinedPrediction | None = None
+        self.model_record: Mapping[str, Any] = {}  # of results that were loaded
+        self.encoder, self._digests = Encoder(), dict[str, str]()
         self._history = History()
         self._map, self._drawn = LabelMap(volume.shape), State()
         self._mapped: tuple[Propagated, str, Maps] | None = None  # the maps of a propagated slice that were shown last
@@ -143,7 +150,7 @@ class Workspace:
         entry = self.entry
         if entry.prediction is not None:
             return entry.prediction.maps
-        return None if entry.propagated is None or entry.remembered is not None else self.maps_of(entry.propagated)
+        return self.maps_of(entry.propagated) if entry.propagated is not None and entry.has_propagated else None
 
     def maps_of(self, told: Propagated) -> Maps:
         """Maps of a propagated slice, with the measure that was chosen; those asked for last are kept."""
@@ -166,8 +173,22 @@ class Workspace:
     # --- the current object through the slices of the current plane ----------------------------------------------
 
     @property
+    def finished(self) -> frozenset[Finished]:
+        """Spans that propagation need not go through again."""
+        return self._state.finished
+
+    @property
+    def has_results(self) -> bool:
+        """Whether there is something to describe: a prediction here, or masks on slices of a volume."""
+        return self.prediction is not None or (self.volume.ndim == 3 and bool(self.slice_facts()))
+
+    def slices_of(self, object_id: int) -> dict[int, Entry]:
+        """Entries of an object by slice of the current plane, in order."""
+        return self._state.of_object(self.plane, object_id)
+
+    @property
     def _of_object(self) -> dict[int, Entry]:
-        return self._state.of_object(self.plane, self.object_id)
+        return self.slices_of(self.object_id)
 
     def slice_facts(self) -> tuple[SliceFacts, ...]:
         """All slices of the current plane with a mask of the current object, in order."""
@@ -234,37 +255,55 @@ class Workspace:
         return sorted(means, key=lambda index: (-means[index], index))
 
     def summary(self) -> dict[str, Any]:
-        """What is known about the current object on the current slice, as plain values for JSON.
+        """What is known about the current object on the current slice and in its plane, as plain values for JSON.
 
         Raises
         ------
         InputError
-            If there is no prediction.
+            If there is no prediction, and in a volume no mask in this plane.
         """
-        from napari_uncertsam.summary import suggestion_to_dict, summarise
+        from napari_uncertsam.summary import suggestion_to_dict, summarise, volume_to_dict
 
-        if self.prediction is None:
+        if not self.has_results:
             raise InputError("There is no prediction to describe yet: draw a box or click inside the object first.")
-        document = summarise(self.prediction, self.last_refinement, self.volume)
-        document["suggestions"] = [suggestion_to_dict(s) for s in self.suggestions]  # not those nobody can answer
+        document: dict[str, Any] = {"image": self.volume.name, "plane": self.plane, "slice": self.slice_index}
+        if self.prediction is not None:
+            document = summarise(self.prediction, self.last_refinement, self.volume)
+            document["suggestions"] = [suggestion_to_dict(s) for s in self.suggestions]  # not those nobody can answer
+        if self.volume.ndim == 3:
+            document |= volume_to_dict(self.slice_facts(), self.volume_estimate())
         return document
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> list[Path]:
-        """Write masks, maps, prompts and a summary; see :func:`napari_uncertsam.session_file.save_session`."""
-        from napari_uncertsam.session_file import save_session
+        """Write masks, maps, prompts and a summary; see :func:`napari_uncertsam.saving.save_session`."""
+        from napari_uncertsam.saving import save_session
 
         return save_session(self, Path(folder), overwrite=overwrite)
 
     def autosave(self, path: str | Path) -> Path:
         """Write the session file alone, over an older one; the work can be taken up again from it."""
-        from napari_uncertsam.session_file import session_to_dict, write_json
+        from napari_uncertsam.session_file import write_session
 
-        return write_json(Path(path), session_to_dict(self), overwrite=True)
+        return write_session(self, Path(path), overwrite=True)
+
+    def slice_digests(self) -> dict[str, str]:
+        """Digests of slices with prompts or paint, by "plane/index"; not of huge ones, which take long to read."""
+        names = set()
+        for key, entry in self.entries.items():
+            name, (height, width) = f"{key.plane}/{key.slice_index}", self.volume.plane_shape(key.plane)
+            given = entry.prompts != Prompts() or entry.painted is not None
+            if given and height * width <= _LARGEST_DIGEST:
+                with suppress(InputError):  # the file behind a lazy image may be gone
+                    if name not in self._digests:
+                        self._digests[name] = self.volume.content_digest(key.plane, key.slice_index)
+                    names.add(name)
+        return {name: self._digests[name] for name in sorted(names)}
 
     def snapshot(self) -> Workspace:
         """The present state, which later verbs do not change: to be saved on another thread, which draws its labels."""
         twin = Workspace(self.volume, self.settings, self.window)
         twin.image_id, twin.plane, twin.slice_index = self.image_id, self.plane, self.slice_index
-        twin.last_refinement = self.last_refinement
+        twin.last_refinement, twin.model_record = self.last_refinement, self.model_record
+        twin.encoder, twin._digests = self.encoder, self._digests  # what is known of the same entries and slices
         twin._history = History(self._state)
         return twin

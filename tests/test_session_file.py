@@ -7,6 +7,7 @@ import copy
 import json
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from napari_uncertsam import io, session_file
+from napari_uncertsam import encoding, io, session_file
 from napari_uncertsam.annotations import Key
 from napari_uncertsam.errors import InputError
 from napari_uncertsam.estimators.measures import Measure
@@ -23,12 +24,14 @@ from napari_uncertsam.prediction import Request
 from napari_uncertsam.prompts import Box, MaskPrompt, Point, Prompts, Suggestion
 from napari_uncertsam.refinement.settings import UgpaSettings
 from napari_uncertsam.session import Session
-from napari_uncertsam.session_file import read_session, restore_session, session_to_dict
+from napari_uncertsam.session_file import read_session, restore_session, session_to_dict, session_to_text
 from napari_uncertsam.view import View
 from napari_uncertsam.volume import Volume, Window
 from tests.predictions import predicted, refined
+from tests.propagated import propagated
 
 SHAPE = (4, 20, 24)
+FACES = (20, 24)
 
 
 def volume() -> Volume:
@@ -126,6 +129,100 @@ def test_autosave_and_load(tmp_path: Path) -> None:
         session.autosave(tmp_path / "nowhere" / "autosave.json")
 
 
+def through() -> Session:
+    """An object on two slices and what was propagated from them, with a reviewed slice and one that is out of date."""
+    session = Session(Volume(np.arange(12 * 480, dtype=np.int16).reshape(12, *FACES), name="stack", spacing=(2, 1, 1)))
+    for index in (3, 8):
+        session.go_to(0, index)
+        session.set_box(Box(2, 3, 9, 12))
+        session.deliver(predicted(session.request, FACES, Box(2, 3, 9, 12)))
+    request = session.propagation_request()
+    for span in request.spans:
+        indices = range(span.start, min(span.stop, 11))
+        session.deliver_propagated(request, [propagated(i, FACES, Box(3, 3, 8, 8 + i % 3)) for i in indices])
+    session.finish_propagation(request)
+    session.set_reviewed(5)
+    session.go_to(0, 10)
+    session.add_point(Point(3, 4))
+    session.deliver(predicted(session.request, FACES, Box(2, 3, 9, 12)))
+    return session
+
+
+def test_facts_and_what_is_up_to_date_come_back() -> None:
+    session = through()
+    other = Session(session.volume)
+    said: list[str] = []
+    other.message.connect(said.append)
+    restore_session(other, json.loads(json.dumps(session_to_dict(session))))
+    assert said == []
+    assert np.array_equal(other.labels, session.labels)
+    assert session_to_dict(other) == session_to_dict(session)
+    assert session_to_dict(other)["model"] == {"model": "fake"}
+    for mine, back in zip(session.slice_facts(), other.slice_facts(), strict=True):
+        kind = "remembered" if mine.kind == "prompted" else mine.kind
+        assert replace(mine, kind=kind) == back
+    assert other.stale_slices() == session.stale_slices() == {9}
+    assert other._state.reviewed == session._state.reviewed
+    assert other.propagation_request().spans == session.propagation_request().spans
+    assert other.volume_estimate() == session.volume_estimate()
+    assert other.next_to_review() == session.next_to_review()
+    assert [a.slice_index for a in other.anchors()] == [3, 5, 8, 10]
+    # The predictions come back as they were, and nothing is out of date for that.
+    for index in (3, 8, 10):
+        other.go_to(0, index)
+        other.deliver(predicted(other.request, FACES, Box(2, 3, 9, 12)))
+    assert other.stale_slices() == {9}
+    assert session_to_dict(other)["finished"] == session_to_dict(session)["finished"]
+    # A click on a propagated slice takes its box along, as before.
+    other.go_to(0, 6)
+    other.add_point(Point(5, 5))
+    assert other.prompts.box == Box(3, 3, 8, 8)
+
+
+def test_another_image_of_that_shape_is_told() -> None:
+    session = through()
+    other = Session(Volume(np.zeros((12, *FACES), np.int16), name="stack"))
+    said: list[str] = []
+    other.message.connect(said.append)
+    restore_session(other, session_to_dict(session))
+    assert len(said) == 1
+    assert "slice 3 of plane 0, slice 8 of plane 0" in said[0]
+    assert np.array_equal(other.labels, session.labels)
+
+
+def test_a_file_of_the_first_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = worked()
+    document = session_to_dict(session)
+    document["version"] = 1
+    for name in ("finished", "model"):
+        del document[name]
+    for name in ("spacing", "slices"):
+        del document["image"][name]
+    for stored in document["entries"]:
+        for name in ("reviewed", "figures", "asked", "source"):
+            del stored[name]
+    other = resume(session, document)
+    assert np.array_equal(other.labels, session.labels)
+    other.go_to(0, 2)
+    other.select_object(1)
+    (fact,) = other.slice_facts()
+    assert fact.kind == "painted"
+    assert fact.area_px == (session.labels[2] == 1).sum()
+
+
+def test_what_has_not_changed_is_not_encoded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = through()
+    text = session_to_text(session)
+    encoded: list[Key] = []
+    monkeypatch.setattr(encoding, "_entry_to_dict", lambda key, entry: encoded.append(key) or {})
+    assert session_to_text(session.snapshot()) == text
+    assert encoded == []
+    session.go_to(0, 6)
+    session.add_point(Point(5, 5))
+    session_to_text(session)
+    assert encoded == [Key(0, 6, 1)]
+
+
 # --- saving -------------------------------------------------------------------------------------------------------
 
 
@@ -154,6 +251,41 @@ def test_saving_a_volume(tmp_path: Path) -> None:
     other = Session(volume())
     other.load(folder / "session.json")
     assert np.array_equal(other.labels, session.labels)
+
+
+def test_saving_a_propagated_object(tmp_path: Path) -> None:
+    session = through()
+    session.go_to(0, 6)
+    session.new_object()
+    session.set_box(Box(12, 3, 15, 12))
+    session.deliver(predicted(session.request, FACES, Box(12, 3, 15, 12)))
+    session.new_object()  # has nothing
+    session.select_object(1)
+    paths = session.save(tmp_path)
+    names = ["mask", "probability", "uncertainty", "probability_2", "uncertainty_2", "session", "summary"]
+    assert [p.name.partition(".")[0] for p in paths] == names
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(p.name for p in paths)
+    maps = [np.asarray(io.read(p).array) for p in paths[1:5]]
+    mask = np.asarray(io.read(paths[0]).array)
+    assert np.array_equal(mask, session.labels)
+    assert np.array_equal(maps[0] > 0.5, mask == 1)
+    assert np.array_equal(maps[2] > 0.5, mask == 2)
+    assert [bool(part.any()) for part in maps[3]] == [i == 6 for i in range(12)]
+    for index in (6, 3):
+        session.go_to(0, index)
+        assert np.array_equal(maps[0][index], session.probability_slice())
+        assert np.array_equal(maps[1][index], session.uncertainty_slice())
+    summary = json.loads(paths[-1].read_text("utf-8"))
+    assert summary["reviewed"] == [5]
+    assert summary["volume_ml"] == pytest.approx((mask == 1).sum() * 2 / 1000)
+    assert summary["volume_interval_ml"][0] < summary["volume_ml"] < summary["volume_interval_ml"][1]
+    assert [f["slice_index"] for f in summary["slices"]] == list(range(11))
+    assert summary["slices"][9]["stale"]
+    with pytest.raises(InputError, match=r"probability_2\.nii\.gz"):
+        session.save(tmp_path)
+    # In another plane, each object has the maps of that plane, here none.
+    session.go_to(1, 3)
+    assert [p.name for p in session.save(tmp_path / "other")] == ["mask.nii.gz", "session.json"]
 
 
 def test_saving_a_picture(tmp_path: Path) -> None:
@@ -297,6 +429,19 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "paint is not compressed": entry(0, painted=painted(np.ones((2, 2)), zlib="AAAA")),
     "paint is no base64": entry(0, painted=painted(np.ones((2, 2)), zlib="?")),
     "mask": entry(0, mask=painted(np.ones((8, 8)), shape=[9, 9])),
+    "reviewed": entry(0, reviewed="yes"),
+    "figures": entry(0, figures={"area_px": 5}),
+    "negative figures": entry(
+        0, figures={"uncertainty": -1, "area_px": 5, "area_sd_px": 0, "uncertain_px": 0, "expected_dice": None}
+    ),
+    "asked": entry(0, asked={"prompts": {}}),
+    "source": entry(0, source={"before": [1.5, "a"], "after": None}),
+    "finished nowhere": lambda d: d.update(
+        finished=[{"plane": 0, "object_id": 1, "start": 2, "stop": 9, "basis": "", "before": None, "after": None}]
+    ),
+    "finished is no list": lambda d: d.update(finished=7),
+    "model is a number": lambda d: d.update(model=7),
+    "digests are a list": lambda d: d["image"].update(slices=[1]),
 }
 
 
