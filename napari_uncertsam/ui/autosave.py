@@ -12,6 +12,7 @@ from qtpy.QtCore import QObject, QTimer
 
 from napari_uncertsam.checkpoints import cache_dir
 from napari_uncertsam.errors import InputError, UncertSamError
+from napari_uncertsam.io import DicomSeries
 from napari_uncertsam.session import Session
 from napari_uncertsam.ui.presenter import Presenter
 from napari_uncertsam.ui.worker import Worker
@@ -21,8 +22,10 @@ _QUIET_MS = 3000
 
 
 def autosave_path(volume: Volume) -> Path:
-    """Where the work on an image is kept: told apart by file (or name), shape and type, not by contents."""
+    """Where the work on an image is kept: told apart by file (or name), series, shape and type, not by contents."""
     identity = repr((str(volume.source or volume.name), volume.shape, volume.dtype.str, volume.spacing))
+    if isinstance(volume.header, DicomSeries):  # several series can come from one folder
+        identity += volume.header.key
     stem = "".join(c if c.isalnum() else "-" for c in volume.name)[:40].strip("-") or "image"
     return cache_dir() / "autosave" / f"{stem}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.json"
 

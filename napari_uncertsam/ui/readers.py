@@ -47,7 +47,8 @@ def get_dicom_reader(path: str | Sequence[str]) -> Reader | None:
 def read_layers(path: str | Sequence[str], *, ask: Ask | None = None) -> list[LayerData]:
     """One layer per volume: labels for files that say so (as masks written by this package do), else an image.
 
-    What is unusual about a volume (`Volume.notes`) is shown as a warning. Files of one DICOM series make one layer.
+    What is unusual about a volume (`Volume.notes`) is shown as a warning. Files of one DICOM series make one layer,
+    also when napari hands over one file after the other, as it does when many are dropped on its window.
 
     Parameters
     ----------
@@ -59,7 +60,8 @@ def read_layers(path: str | Sequence[str], *, ask: Ask | None = None) -> list[La
     Returns
     -------
     list of layer data
-        ``[(None,)]``, by which napari understands that nothing is to be added, when the person cancels.
+        ``[(None,)]``, by which napari understands that nothing is to be added, when the person cancels, and for a file
+        of a series that the viewer shows already.
 
     Raises
     ------
@@ -68,7 +70,7 @@ def read_layers(path: str | Sequence[str], *, ask: Ask | None = None) -> list[La
     """
     volumes: list[Volume] = []
     for name in _names(path):
-        if any(_is_part(name, volume) for volume in volumes):
+        if any(_is_part(name, volume) for volume in (*volumes, *_volumes_on_screen())):
             continue
         volume = _read(name, ask)
         if volume is not None:
@@ -119,6 +121,15 @@ def _read(name: str, ask: Ask | None) -> Volume | None:
 def _is_part(name: str, volume: Volume) -> bool:
     """Whether a file is one of the slices of a volume that was read already."""
     return isinstance(volume.header, DicomSeries) and Path(name) in volume.header.paths
+
+
+def _volumes_on_screen() -> list[Volume]:
+    """Volumes of the layers in napari's current viewer, if there is one."""
+    import napari
+
+    viewer = napari.current_viewer()
+    layers = () if viewer is None else viewer.layers
+    return [layer.metadata[VOLUME_KEY] for layer in layers if VOLUME_KEY in layer.metadata]
 
 
 def _show_notes(volumes: Sequence[Volume]) -> None:

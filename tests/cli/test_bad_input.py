@@ -86,7 +86,7 @@ def test_nothing_but_nan(run: Run, engine: FakeEngine, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("array", "says"),
     [
-        (np.zeros((4, 5, 6, 7), np.float32), "series"),
+        (np.zeros((4, 5, 6, 7), np.float32), "--volume K"),
         (np.ones((8, 8, 3), np.complex64), "complex"),
     ],
     ids=["4D", "complex"],

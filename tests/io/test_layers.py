@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QApplication, QDialogButtonBox
 
 import napari_uncertsam
 from napari_uncertsam.errors import InputError
+from napari_uncertsam.io import read
 from napari_uncertsam.io.dicom_pixels import DicomArray
 from napari_uncertsam.ui import readers, series_dialog
 from napari_uncertsam.ui.geometry import volume_of
@@ -90,6 +91,25 @@ def test_files_of_one_series_are_one_layer(tmp_path, stored):
     reader = get_dicom_reader(paths)
     assert reader is not None
     assert len(reader(paths)) == 1
+
+
+def test_files_that_are_dropped_together_are_one_layer(tmp_path, stored, monkeypatch, plugin):
+    paths = [str(path) for path in save(tmp_path, series(stored))]
+    viewer = ViewerModel()
+    monkeypatch.setattr("napari.current_viewer", lambda: viewer)
+    assert len(viewer.open(paths, plugin=plugin)) == 1  # one after the other, without a stack
+    assert len(viewer.layers) == 1
+    viewer.layers.clear()
+    assert len(viewer.open(paths[3:5], plugin=plugin)) == 1
+
+
+def test_work_on_two_series_of_a_folder_is_saved_apart(tmp_path, stored):
+    from napari_uncertsam.ui.autosave import autosave_path
+
+    for name in "ab":
+        save(tmp_path, series(stored, seed=name), prefix=name)
+    first, second = (read(tmp_path, series=number) for number in (1, 2))
+    assert autosave_path(first) == autosave_path(read(tmp_path, series=1)) != autosave_path(second)
 
 
 def test_readers_take_what_is_theirs(tmp_path, stored):
