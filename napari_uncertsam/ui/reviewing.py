@@ -8,6 +8,7 @@ from typing import Any
 
 from qtpy.QtCore import QObject, QTimer
 
+from napari_uncertsam.facts import next_to_review, volume_of
 from napari_uncertsam.session import Session
 from napari_uncertsam.ui.messages import Messages
 from napari_uncertsam.ui.runner import Runner
@@ -119,8 +120,8 @@ class Reviewing(QObject):
         self._facts = {fact.slice_index: fact for fact in facts}
         self._shown = session.plane, session.object_id
         self._panel.set_slices(facts, session.volume.n_slices(session.plane))
-        text = slices_text(facts, session.volume_estimate(), session.next_to_review(), self._voxel_ml)
-        self._panel.set_text(text)
+        estimate = volume_of(facts, session.volume, session.plane)  # the session would collect them again
+        self._panel.set_text(slices_text(facts, estimate, next_to_review(facts), self._voxel_ml))
         self._show_present(session)
 
     def _show_present(self, session: Session) -> None:

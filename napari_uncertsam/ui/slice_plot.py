@@ -192,10 +192,7 @@ class SlicePlot(QWidget):
         area = QRectF(_MARGIN + bar.left, self._bottom - height, width, height)
         colour = QColor(OWN_COLOUR if bar.own else PROPAGATED_COLOUR)
         if bar.stale:
-            faded = QColor(colour)
-            faded.setAlpha(_FADED)
-            painter.fillRect(area, faded)
-            painter.fillRect(area, QBrush(colour, Qt.BrushStyle.BDiagPattern))
+            _paint_stale(painter, area, colour)
         else:
             painter.fillRect(area, colour)
         size = min(max(width, 1), 4)
@@ -203,9 +200,7 @@ class SlicePlot(QWidget):
         if bar.own:  # whose bar may be too low to be seen
             painter.fillRect(below, QColor(OWN_COLOUR))
         elif bar.reviewed:
-            painter.setPen(Qt.PenStyle.NoPen)
-            painter.setBrush(QColor(REVIEWED_COLOUR))
-            painter.drawEllipse(below)
+            _paint_dot(painter, below)
 
     def _paint_axis(self, painter: QPainter) -> None:
         ink, faint = self._ink, QColor(self._ink)
@@ -221,10 +216,38 @@ class SlicePlot(QWidget):
         line = QRectF(_MARGIN, self.height() - _NUMBERS, self._width, _NUMBERS)
         painter.drawText(line, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignBottom, f"slice {self._first}")
         painter.drawText(line, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignBottom, f"{self._stop - 1}")
+        self._paint_legend(painter, line)
         if self._facts:
             head = QRectF(_MARGIN, 0, self._width, _TOP - 2)
             flags = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
             painter.drawText(head, flags, f"uncertainty, up to {self.top:.2f} nats")
+
+    def _paint_legend(self, painter: QPainter, line: QRectF) -> None:
+        """What the colours mean, of those that are there, between the numbers of the first and the last slice."""
+        ink, metrics = painter.pen().color(), painter.fontMetrics()
+        entries = self._legend()
+        widths = [metrics.horizontalAdvance(text) + 14 for text, _ in entries]
+        taken = metrics.horizontalAdvance(f"slice {self._first}{self._stop - 1}") + 16
+        if sum(widths) > line.width() - taken:
+            return
+        x = line.center().x() - sum(widths) / 2
+        for (text, paint), width in zip(entries, widths, strict=True):
+            paint(painter, QRectF(x, line.bottom() - 9.5, 6, 6))
+            painter.setPen(ink)
+            place = QRectF(x + 8, line.top(), width, line.height())
+            painter.drawText(place, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignBottom, text)
+            x += width
+
+    def _legend(self) -> list[tuple[str, Callable[[QPainter, QRectF], None]]]:
+        facts = self._facts.values()
+        own, fresh, stale = QColor(OWN_COLOUR), QColor(PROPAGATED_COLOUR), QColor(PROPAGATED_COLOUR)
+        entries: list[tuple[str, bool, Callable[[QPainter, QRectF], None]]] = [
+            ("yours", any(is_own(f) for f in facts), lambda p, at: p.fillRect(at, own)),
+            ("propagated", any(not is_own(f) for f in facts), lambda p, at: p.fillRect(at, fresh)),
+            ("outdated", any(f.stale for f in facts), lambda p, at: _paint_stale(p, at, stale)),
+            ("reviewed", any(f.reviewed for f in facts), _paint_dot),
+        ]
+        return [(text, paint) for text, there, paint in entries if there]
 
     def _paint_present(self, painter: QPainter, index: int) -> None:
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
@@ -292,6 +315,19 @@ class SlicePlot(QWidget):
         index = min(max(move(self._present), 0), self._count - 1)
         if index != self._present:
             self.slice_chosen.emit(index)
+
+
+def _paint_stale(painter: QPainter, area: QRectF, colour: QColor) -> None:
+    faded = QColor(colour)
+    faded.setAlpha(_FADED)
+    painter.fillRect(area, faded)
+    painter.fillRect(area, QBrush(colour, Qt.BrushStyle.BDiagPattern))
+
+
+def _paint_dot(painter: QPainter, area: QRectF) -> None:
+    painter.setPen(Qt.PenStyle.NoPen)
+    painter.setBrush(QColor(REVIEWED_COLOUR))
+    painter.drawEllipse(area)
 
 
 def _axis(indices: Sequence[int], count: int) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QCheckBox, QLabel, QVBoxLayout, QWidget
 
 from napari_uncertsam.ui.parts import button, heading, row
-from napari_uncertsam.ui.slice_plot import OWN_COLOUR, PROPAGATED_COLOUR, REVIEWED_COLOUR, SlicePlot
+from napari_uncertsam.ui.slice_plot import SlicePlot
 from napari_uncertsam.ui.slice_texts import PROPAGATE, PROPAGATING, SlicesText
 from napari_uncertsam.volumetry import SliceFacts
 
@@ -16,12 +16,6 @@ _WARN = "#f08c00"  # can be read on dark and on light
 _PROPAGATE_TIP = "From the slices you gave to all others, both ways; corrections go on from there (G)"
 _NEXT_TIP = "This slice is fine: mark it as reviewed, and go to the most uncertain one that you have not seen to ( ] )"
 _VOLUME_TIP = "Of this object over all its slices, with the interval that holds the true volume with 90 % probability."
-_LEGEND = (
-    f"<span style='color:{OWN_COLOUR}'>■</span> yours &nbsp;"
-    f"<span style='color:{PROPAGATED_COLOUR}'>■</span> propagated &nbsp;"
-    f"<span style='color:{PROPAGATED_COLOUR}'>▨</span> outdated &nbsp;"
-    f"<span style='color:{REVIEWED_COLOUR}'>●</span> reviewed"
-)
 
 
 class VolumePanel(QWidget):
@@ -58,19 +52,17 @@ class VolumePanel(QWidget):
 
     def _lay_out(self) -> None:
         title = QLabel("Volume")
-        legend = QLabel(_LEGEND)
         for label in (title, self._volume):
             label.setToolTip(_VOLUME_TIP)
         title.setEnabled(False)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(5)
+        layout.setSpacing(4)
         for part in (
             heading("Through the slices", "From the slices that you gave to the whole object"),
             row((self._propagate, 1), (self._next, 1)),
             row(title, (self._volume, 1)),
             self.plot,
-            legend,
             self._caption,
             row(self._reviewed, (self._counted, 1)),
         ):
