@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,13 +55,13 @@ def spans_between(anchors: Mapping[int, Entry], n_slices: int) -> tuple[Span, ..
     return tuple(found)
 
 
-def source_of(span: Span, tokens: Mapping[int, object]) -> Source:
-    """The anchors at the ends of a span as they are now."""
+def source_of(span: Span, tokens: Mapping[int, object], basis: str) -> Source:
+    """The anchors at the ends of a span by their tokens, with the digest of window and settings."""
 
     def place(index: int | None) -> Place | None:
         return None if index is None else (index, str(tokens[index]))
 
-    return Source(place(span.before), place(span.after))
+    return Source(place(span.before), place(span.after), basis)
 
 
 def stale_slices(entries: Mapping[int, Entry]) -> frozenset[int]:
@@ -106,7 +107,7 @@ def open_spans(state: State, plane: int, object_id: int, n_slices: int, basis: s
     tokens = {index: entry.token for index, entry in anchors.items()}
     wanted = []
     for span in spans_between(anchors, n_slices):
-        finished = Finished(plane, object_id, span.start, span.stop, source_of(span, tokens), basis)
+        finished = Finished(plane, object_id, span.start, span.stop, source_of(span, tokens, basis))
         if finished not in state.finished or any(span.start <= index < span.stop for index in stale):
             wanted.append(span)
     return tuple(wanted)
@@ -123,13 +124,16 @@ def still_holds(state: State, request: PropagationRequest) -> bool:
 
 def delivered(state: State, request: PropagationRequest, results: Sequence[Propagated]) -> State:
     """The state with results of a request; a reviewed or painted mask stays on top of them."""
-    tokens = {anchor.slice_index: anchor.token for anchor in request.anchors}
+    tokens, basis = _tokens(request), basis_of(request.window, request.settings)
     changed = {}
     for told in results:
         span = next((s for s in request.spans if s.start <= told.slice_index < s.stop), None)
         if span is not None:
             key = Key(request.plane, told.slice_index, request.object_id)
-            changed[key] = state.entry(key).with_propagated(told, source_of(span, tokens))
+            changed[key] = state.entry(key).with_propagated(told, source_of(span, tokens, basis))
+    if basis not in state.bases:
+        bases = MappingProxyType({**state.bases, basis: (request.window, request.settings)})
+        state = replace(state, bases=bases)
     return state.with_entries(changed)
 
 
@@ -148,11 +152,14 @@ def finished(state: State, request: PropagationRequest, came: Iterable[int], n_s
         gone = index in asked - came or (index not in reached and not entry.is_anchor)
         if gone and (entry.propagated is not None or (entry.is_propagated and not entry.is_given)):
             changed[Key(plane, index, object_id)] = entry.with_propagated(None, None)
-    tokens = {anchor.slice_index: anchor.token for anchor in request.anchors}
-    basis = basis_of(request.window, request.settings)
-    new = [Finished(plane, object_id, s.start, s.stop, source_of(s, tokens), basis) for s in request.spans]
+    tokens, basis = _tokens(request), basis_of(request.window, request.settings)
+    new = [Finished(plane, object_id, s.start, s.stop, source_of(s, tokens, basis)) for s in request.spans]
     kept = {f for f in state.finished if (f.plane, f.object_id) != (plane, object_id) or not _overlaps(f, request)}
     return replace(state.with_entries(changed), finished=frozenset({*kept, *new}))
+
+
+def _tokens(request: PropagationRequest) -> dict[int, object]:
+    return {anchor.slice_index: anchor.token for anchor in request.anchors}
 
 
 def _overlaps(done: Finished, request: PropagationRequest) -> bool:

@@ -12,6 +12,8 @@ import numpy as np
 
 from napari_uncertsam.entries import REPEAT_OVERLAP, REPEAT_RADIUS, Entry, Key, Source
 from napari_uncertsam.patch import Patch
+from napari_uncertsam.prediction import Settings
+from napari_uncertsam.volume import Window
 
 __all__ = ["REPEAT_OVERLAP", "REPEAT_RADIUS", "Change", "Entry", "Finished", "Key", "Patch", "State"]
 
@@ -26,8 +28,6 @@ class Finished:
     start, stop : int
         Slices `start` to `stop` - 1.
     source : Source
-    basis : str
-        Digest of the window and the settings, see :func:`basis_of`.
     """
 
     plane: int
@@ -35,7 +35,6 @@ class Finished:
     start: int
     stop: int
     source: Source
-    basis: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,12 +116,15 @@ class State:
     entries : mapping of Key to Entry
     finished : frozenset of Finished
         Spans that propagation need not go through again.
+    bases : mapping of str to (Window, Settings)
+        What sources of propagated slices mean by their basis.
     """
 
     objects: tuple[int, ...] = (1,)
     object_id: int = 1
     entries: Mapping[Key, Entry] = field(default_factory=lambda: MappingProxyType({}))
     finished: frozenset[Finished] = frozenset()
+    bases: Mapping[str, tuple[Window, Settings]] = field(default_factory=lambda: MappingProxyType({}))
 
     @cached_property
     def reviewed(self) -> frozenset[Key]:
@@ -165,7 +167,8 @@ class State:
         objects = tuple(o for o in self.objects if o != object_id) or (1,)
         current = self.object_id if self.object_id in objects else objects[-1]
         entries = MappingProxyType({k: e for k, e in self.entries.items() if k.object_id != object_id})
-        return State(objects, current, entries, frozenset(f for f in self.finished if f.object_id != object_id))
+        finished = frozenset(done for done in self.finished if done.object_id != object_id)
+        return State(objects, current, entries, finished, self.bases)
 
     def changed_keys(self, other: State) -> set[Key]:
         """Keys whose entries differ between two states."""

@@ -89,16 +89,16 @@ def finished_from_dict(document: Mapping[str, Any], volume: Volume) -> Finished:
     """The same back."""
     plane, start = checked_slice(volume, document["plane"], document["start"])
     _, last = checked_slice(volume, plane, integer(document["stop"]) - 1)
-    source, basis = source_from_dict(document), str(document["basis"])
-    return Finished(plane, object_id_of(document["object_id"]), start, last + 1, source, basis)
+    return Finished(plane, object_id_of(document["object_id"]), start, last + 1, source_from_dict(document))
 
 
-_FINISHED = ("plane", "object_id", "start", "stop", "basis")
+_FINISHED = ("plane", "object_id", "start", "stop")
 
 
 def source_to_dict(source: Source) -> dict[str, Any]:
-    """Anchors as slice and token."""
-    return {name: None if place is None else list(place) for name, place in vars(source).items()}
+    """Anchors as slice and token, and the basis."""
+    ends = {name: getattr(source, name) for name in ("before", "after")}
+    return {**{name: end and list(end) for name, end in ends.items()}, "basis": source.basis}
 
 
 def source_from_dict(document: Mapping[str, Any]) -> Source:
@@ -107,7 +107,7 @@ def source_from_dict(document: Mapping[str, Any]) -> Source:
     def place(value: Any) -> Place | None:
         return None if value is None else (integer(value[0]), str(value[1]))
 
-    return Source(place(document["before"]), place(document["after"]))
+    return Source(place(document["before"]), place(document["after"]), str(document["basis"]))
 
 
 def _figures_from_dict(document: Mapping[str, Any]) -> Figures:

@@ -42,10 +42,14 @@ class Key:
 
 @dataclass(frozen=True)
 class Source:
-    """What a propagated slice came from: the anchors at the ends of its span, None at an open one."""
+    """What a propagated slice came from: the anchors at the ends of its span, None at an open one.
+
+    `basis` is the digest of the window and the settings, see :func:`basis_of`.
+    """
 
     before: Place | None = None
     after: Place | None = None
+    basis: str = ""
 
 
 @dataclass(frozen=True, eq=False)

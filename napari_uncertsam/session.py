@@ -7,7 +7,7 @@ is dropped.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -177,7 +177,7 @@ class Session(Steps):
         """
         key, before = Key.of(prediction.request), self._state
         entry = before.entry(key)
-        if self._request(key) != prediction.request or (prediction.provisional and entry.answers(prediction.request)):
+        if self.request_of(key) != prediction.request or (prediction.provisional and entry.answers(prediction.request)):
             return False
         self._history.amend(before.with_entries({key: entry.with_prediction(prediction)}))
         self._show(before)
@@ -202,7 +202,7 @@ class Session(Steps):
         request = refined.before.request
         key = Key.of(request)
         entry = self._state.entry(key)
-        if entry.prediction is not refined.before or self._request(key) != request:
+        if entry.prediction is not refined.before or self.request_of(key) != request:
             return False
         self.last_refinement = refined
         if refined.accepted:
@@ -239,6 +239,18 @@ class Session(Steps):
         self._take(request, anchoring.finished(self._state, request, came, n_slices), set())
         self.message.emit(self._told(request, came))
         return True
+
+    def replace_results(self, results: Mapping[Key, Prediction | Propagated]) -> None:
+        """Put results in place of what is remembered of them: of the same prompts, from the same anchors; no step."""
+        before, changed = self._state, {}
+        for key, result in results.items():
+            entry = before.entry(key)
+            if isinstance(result, Propagated):
+                changed[key] = entry.with_propagated(result, entry.source)
+            elif entry.prompts == result.request.prompts:
+                changed[key] = entry.with_prediction(result)
+        self._history.amend(before.with_entries(changed))
+        self._show(before, here=False)
 
     # --- files ---------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from napari_uncertsam.annotations import State
@@ -26,6 +27,7 @@ from napari_uncertsam.encoding import (
 )
 from napari_uncertsam.errors import InputError
 from napari_uncertsam.io import atomic
+from napari_uncertsam.prediction import Settings
 from napari_uncertsam.volume import Volume, Window
 
 if TYPE_CHECKING:
@@ -148,6 +150,7 @@ def _head(session: Workspace) -> dict[str, Any]:
         "slice": session.slice_index,
         "object": session.object_id,
         "objects": list(session.objects),
+        "bases": {k: {"window": asdict(w), "settings": asdict(s)} for k, (w, s) in sorted(session.bases.items())},
         "finished": [finished_to_dict(done) for done in finished],
     }
 
@@ -168,7 +171,12 @@ def _state_from_dict(document: Mapping[str, Any], volume: Volume, image_id: str)
     if len(set(objects)) != len(objects) or not used <= set(objects):
         raise ValueError("the list of objects does not fit the entries")
     finished = frozenset(finished_from_dict(f, volume) for f in document.get("finished", ()))
-    return State(objects, document["object"], finished=finished).with_entries(entries)
+    bases = {str(k): _basis_from_dict(v) for k, v in document.get("bases", {}).items()}
+    return State(objects, document["object"], finished=finished, bases=MappingProxyType(bases)).with_entries(entries)
+
+
+def _basis_from_dict(document: Mapping[str, Any]) -> tuple[Window, Settings]:
+    return Window(**document["window"]), settings_from_dict(document["settings"], Settings())
 
 
 def _compare(session: Session, saved: Mapping[str, str]) -> None:

@@ -134,9 +134,10 @@ class Workspace:
     @property
     def request(self) -> Request | None:
         """What should be predicted for the current object and slice; None without a box or a positive point."""
-        return self._request(self.key)
+        return self.request_of(self.key)
 
-    def _request(self, key: Key) -> Request | None:
+    def request_of(self, key: Key) -> Request | None:
+        """The same for any object and slice."""
         entry = self._state.entry(key)
         if entry.prompts.is_empty:
             return None
@@ -178,13 +179,18 @@ class Workspace:
         return self._state.finished
 
     @property
+    def bases(self) -> Mapping[str, tuple[Window, Settings]]:
+        """What sources of propagated slices mean by their basis."""
+        return self._state.bases
+
+    @property
     def has_results(self) -> bool:
         """Whether there is something to describe: a prediction here, or masks on slices of a volume."""
         return self.prediction is not None or (self.volume.ndim == 3 and bool(self.slice_facts()))
 
-    def slices_of(self, object_id: int) -> dict[int, Entry]:
-        """Entries of an object by slice of the current plane, in order."""
-        return self._state.of_object(self.plane, object_id)
+    def slices_of(self, object_id: int, plane: int | None = None) -> dict[int, Entry]:
+        """Entries of an object by slice of a plane, by default the current one, in order."""
+        return self._state.of_object(self.plane if plane is None else plane, object_id)
 
     @property
     def _of_object(self) -> dict[int, Entry]:
@@ -224,13 +230,16 @@ class Workspace:
         spans = anchoring.open_spans(self._state, self.plane, self.object_id, n_slices, basis)
         if not spans:
             raise InputError("Everything is up to date: correct a slice, and what depends on it is propagated again.")
-        return self._propagation_request(self.plane, self.object_id, spans)
+        return self.request_of_spans(self.plane, self.object_id, spans, self.window, self.settings)
 
-    def _propagation_request(self, plane: int, object_id: int, spans: tuple[Span, ...]) -> PropagationRequest:
-        entries, shape = self._state.of_object(plane, object_id), self.volume.plane_shape(plane)
+    def request_of_spans(
+        self, plane: int, object_id: int, spans: tuple[Span, ...], window: Window, settings: Settings
+    ) -> PropagationRequest:
+        """Spans with the anchors that they name, as these are now."""
+        entries, shape = self.slices_of(object_id, plane), self.volume.plane_shape(plane)
         ends = sorted({i for span in spans for i in (span.before, span.after) if i is not None})
         anchors = tuple(anchoring.anchor_of(index, entries[index], shape) for index in ends)
-        return PropagationRequest(self.image_id, plane, self.window, object_id, self.settings, anchors, spans)
+        return PropagationRequest(self.image_id, plane, window, object_id, settings, anchors, spans)
 
     def next_to_review(self) -> int | None:
         """The most uncertain slice with a propagated mask that was not reviewed, out of date or not."""

@@ -194,7 +194,7 @@ def test_a_file_of_the_first_version(monkeypatch: pytest.MonkeyPatch) -> None:
     session = worked()
     document = session_to_dict(session)
     document["version"] = 1
-    for name in ("finished", "model"):
+    for name in ("finished", "bases", "model"):
         del document[name]
     for name in ("spacing", "slices"):
         del document["image"][name]
@@ -435,11 +435,12 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
         0, figures={"uncertainty": -1, "area_px": 5, "area_sd_px": 0, "uncertain_px": 0, "expected_dice": None}
     ),
     "asked": entry(0, asked={"prompts": {}}),
-    "source": entry(0, source={"before": [1.5, "a"], "after": None}),
+    "source": entry(0, source={"before": [1.5, "a"], "after": None, "basis": ""}),
     "finished nowhere": lambda d: d.update(
-        finished=[{"plane": 0, "object_id": 1, "start": 2, "stop": 9, "basis": "", "before": None, "after": None}]
+        finished=[{"plane": 0, "object_id": 1, "start": 2, "stop": 9, "basis": "x", "before": None, "after": None}]
     ),
     "finished is no list": lambda d: d.update(finished=7),
+    "bases": lambda d: d.update(bases={"x": {"window": 5}}),
     "model is a number": lambda d: d.update(model=7),
     "digests are a list": lambda d: d["image"].update(slices=[1]),
 }
