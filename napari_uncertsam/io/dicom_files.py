@@ -190,8 +190,8 @@ def _frame(path: Path, dataset: Any, left: int, number: int, count: int, groups:
     position = _floats(groups.get("ImagePositionPatient", "PlanePositionSequence"), 3)
     orientation = _floats(groups.get("ImageOrientationPatient", "PlaneOrientationSequence"), 6)
     spacing = _floats(groups.get("PixelSpacing", "PixelMeasuresSequence"), 2)
-    slope = groups.get("RescaleSlope", "PixelValueTransformationSequence")
-    intercept = groups.get("RescaleIntercept", "PixelValueTransformationSequence")
+    slope = _finite(groups.get("RescaleSlope", "PixelValueTransformationSequence"), 1.0)
+    intercept = _finite(groups.get("RescaleIntercept", "PixelValueTransformationSequence"), 0.0)
     series_number = dataset.get("SeriesNumber")
     return Frame(
         path=path,
@@ -213,8 +213,8 @@ def _frame(path: Path, dataset: Any, left: int, number: int, count: int, groups:
         orientation=_orientation(orientation),
         spacing=(spacing[0], spacing[1]) if spacing and min(spacing) > 0 else None,
         thickness=float(thickness) if thickness and float(thickness) > 0 else None,
-        slope=1.0 if slope is None else float(slope),
-        intercept=0.0 if intercept is None else float(intercept),
+        slope=slope,
+        intercept=intercept,
         bits=int(dataset.get("BitsStored") or allocated),
         signed=bool(dataset.get("PixelRepresentation") or 0),
         photometric=str(dataset.get("PhotometricInterpretation") or "MONOCHROME2"),
@@ -232,6 +232,14 @@ def _transfer_syntax(dataset: Any) -> Any:
         return UID(meta.TransferSyntaxUID)
     implicit, little = dataset.original_encoding
     return ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+
+
+def _finite(value: Any, default: float) -> float:
+    """A number, or `default` where there is none; raises ValueError for one that is not finite."""
+    number = default if value is None else float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{number} is no number to calculate with")
+    return number
 
 
 def _floats(value: Any, count: int) -> tuple[float, ...] | None:

@@ -90,15 +90,13 @@ def _positions(frames: Sequence[Frame]) -> NDArray[np.float64]:
 
 def _without_repeats(frames: Sequence[Frame]) -> tuple[list[Frame], list[str]]:
     along = heights(frames)
-    order = sorted(range(len(frames)), key=lambda i: (along[i], frames[i].instance, str(frames[i].path)))
-    kept: list[int] = []
-    for index in order:
-        if not kept or along[index] - along[kept[-1]] > SAME_POSITION:
-            kept.append(index)
-    # Of those at one position the lowest instance number, which rounding in the position must not decide.
-    for place, index in enumerate(kept):
-        same = [i for i in order if abs(along[i] - along[index]) <= SAME_POSITION]
-        kept[place] = min(same, key=lambda i: (frames[i].instance, str(frames[i].path)))
+    clusters: list[list[int]] = []
+    for index in np.argsort(along, kind="stable"):
+        if clusters and along[index] - along[clusters[-1][0]] <= SAME_POSITION:
+            clusters[-1].append(int(index))
+        else:
+            clusters.append([int(index)])
+    kept = [min(same, key=lambda i: (frames[i].instance, str(frames[i].path))) for same in clusters]
     dropped = len(frames) - len(kept)
     if not dropped:
         return [frames[i] for i in kept], []

@@ -22,6 +22,9 @@ _KEPT_SLICES = 32
 _KEPT_WHOLE = 2 << 30
 
 
+_INT16 = np.iinfo(np.int16)
+
+
 class DicomArray:
     """A ``(Z, Y, X)`` array of rescaled values, read-only and lazy; thread-safe.
 
@@ -35,8 +38,8 @@ class DicomArray:
 
     Notes
     -----
-    Where every slope is 1 and every intercept whole, as for nearly all CT, values are int16, or int32 where the stored
-    numbers need it; else float32.
+    Where every slope is 1 and every intercept whole, as for nearly all CT, values are int16; else float32. Hounsfield
+    units beyond 16 bits, which only padding has, become the nearest that fit; other images get int32 then.
 
     Raises
     ------
@@ -149,16 +152,21 @@ def _split(key: Any, ndim: int) -> tuple[Any, tuple[Any, ...]]:
 
 
 def _value_type(frames: Sequence[Frame]) -> np.dtype[Any]:
-    low, high = 0, 0
+    low, high = _INT16.min, _INT16.max
     for frame in frames:
-        if frame.slope != 1 or frame.intercept != round(frame.intercept) or frame.bits > 16:
+        whole = frame.slope == 1 and frame.intercept == round(frame.intercept) and abs(frame.intercept) < 1 << 24
+        if not whole or frame.bits > 16:
             return np.dtype(np.float32)
-        bottom, top = (
-            (-(1 << frame.bits - 1), (1 << frame.bits - 1) - 1) if frame.signed else (0, (1 << frame.bits) - 1)
-        )
-        low, high = min(low, bottom + int(frame.intercept)), max(high, top + int(frame.intercept))
-    fits = np.iinfo(np.int16).min <= low and high <= np.iinfo(np.int16).max
-    return np.dtype(np.int16 if fits else np.int32)
+        if frame.modality != "CT":
+            bottom, top = _stored_range(frame)
+            low, high = min(low, bottom + int(frame.intercept)), max(high, top + int(frame.intercept))
+    return np.dtype(np.int16 if (low, high) == (_INT16.min, _INT16.max) else np.int32)
+
+
+def _stored_range(frame: Frame) -> tuple[int, int]:
+    """Smallest and largest number that the bits of a slice can hold."""
+    half = 1 << (frame.bits - 1)
+    return (-half, half - 1) if frame.signed else (0, 2 * half - 1)
 
 
 def _decode(frame: Frame, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -168,11 +176,12 @@ def _decode(frame: Frame, dtype: np.dtype[Any]) -> NDArray[Any]:
         raise InputError(f"{frame.path.name} holds a picture of shape {raw.shape}, not the slice its header speaks of.")
     if frame.photometric == "MONOCHROME1" and frame.modality != "CT":
         # Lower is brighter there; Hounsfield units mean the same however they are shown.
-        raw = (-1 if frame.signed else (1 << frame.bits) - 1) - raw.astype(np.int64)
+        raw = sum(_stored_range(frame)) - raw.astype(np.int64)
     if dtype.kind == "i":
-        whole: NDArray[Any] = raw.astype(dtype)
-        whole += int(frame.intercept)
-        return whole
+        whole = raw.astype(np.int32) + int(frame.intercept)
+        limits = np.iinfo(dtype)
+        clipped: NDArray[Any] = np.clip(whole, limits.min, limits.max).astype(dtype)
+        return clipped
     values = raw.astype(np.float32)
     values *= np.float32(frame.slope)
     values += np.float32(frame.intercept)
@@ -198,9 +207,11 @@ def _stored(frame: Frame) -> NDArray[Any]:
         raise
     # A damaged file makes decoders raise nearly anything.
     except Exception as error:
-        reason = next(iter(str(error).strip().splitlines()), "").rstrip(".") or type(error).__name__
+        # Of a list with a line for each decoder, the decoders' own words.
+        lines = [line.strip().rstrip(".:") for line in str(error).strip().splitlines()]
+        reason = "; ".join(lines[1:] or lines) or type(error).__name__
         raise InputError(
-            f"{frame.path.name} could not be decoded, it seems to be damaged or cut off: {reason}."
+            f"{frame.path.name} could not be decoded, it is damaged or cut off, or no decoder knows its kind: {reason}."
         ) from error
 
 

@@ -99,11 +99,21 @@ def test_signed_numbers_and_what_is_left_in_unused_bits(tmp_path, bits):
     np.testing.assert_array_equal(volume.array, true)
 
 
-def test_numbers_that_do_not_fit_16_bits_get_32(tmp_path):
+@pytest.mark.parametrize(("modality", "dtype", "top"), [("CT", np.int16, 32767), ("MR", np.int32, 65535 - 1024)])
+def test_numbers_beyond_16_bits(tmp_path, modality, dtype, top):
     stored = np.full((2, 4, 4), 65535, np.uint16)
-    save(tmp_path, series(stored, BitsStored=16, HighBit=15))
+    stored[0, 0, 0] = 1064
+    save(tmp_path, series(stored, modality=modality, BitsStored=16, HighBit=15))
     volume = read(tmp_path)
-    assert (volume.dtype, volume.slice(0, 0).max()) == (np.int32, 65535 - 1024)
+    assert (volume.dtype, volume.slice(0, 0)[0, 0], volume.slice(0, 1).max()) == (dtype, 40, top)
+
+
+def test_padding_of_a_signed_ct_stays_the_lowest_value(tmp_path):
+    stored = np.array([[[-32768, -2000], [1064, 1024]]], np.int16)
+    save(tmp_path, series(stored))
+    volume = read(tmp_path)
+    assert volume.dtype == np.int16
+    np.testing.assert_array_equal(volume.array, [[[-32768, -3024], [40, 0]]])
 
 
 def test_monochrome1_is_inverted_but_hounsfield_units_are_not(tmp_path, stored):
@@ -390,6 +400,27 @@ def test_sentences_for_bad_files_and_folders(tmp_path, stored):
         read(tmp_path / "nowhere")
 
 
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), multi_frame=st.booleans())
+def test_a_changed_byte_is_a_volume_or_a_sentence(tmp_path_factory, data, multi_frame):
+    folder, stored = tmp_path_factory.mktemp("changed"), stored_values((3, 4, 4))
+    path = save(folder, [enhanced(stored)] if multi_frame else series(stored))[0]
+    content = bytearray(path.read_bytes())
+    content[data.draw(st.integers(128, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    try:
+        assert np.asarray(read(path).array).size
+    except InputError as error:
+        assert str(error)  # noqa: PT017
+
+
+@pytest.mark.parametrize("slope", [1e-3, 1])
+def test_huge_intercepts_are_floats(tmp_path, stored, slope):
+    save(tmp_path, series(stored, RescaleSlope=slope, RescaleIntercept=10**9))
+    assert read(tmp_path).dtype == np.float32
+    assert np.isfinite(read(tmp_path).slice(0, 1)).all()
+
+
 @pytest.mark.parametrize("part", [0.3, 0.9])
 def test_a_cut_off_file_is_a_sentence(tmp_path, stored, part):
     paths = save(tmp_path, series(stored))
@@ -412,7 +443,7 @@ def test_a_slice_that_cannot_be_decoded_is_a_sentence_when_it_is_asked_for(tmp_p
     paths[5].write_bytes(content[: len(content) - 200])
     volume = read(tmp_path)
     np.testing.assert_array_equal(volume.slice(0, 4), hounsfield(stored[4]))
-    with pytest.raises(InputError, match=f"{paths[5].name} could not be decoded.*damaged"):
+    with pytest.raises(InputError, match=f"{paths[5].name} could not be decoded, it is damaged"):
         volume.slice(0, 5)
     paths[3].unlink()
     with pytest.raises(InputError, match="not there any more"):

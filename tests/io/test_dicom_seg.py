@@ -123,7 +123,7 @@ def test_a_seg_and_a_nifti_of_one_mask_lie_at_the_same_place(tmp_path, stored, l
     # Sorted by voxel: the same order for both.
     for found in (by_seg, by_nifti):
         found[:] = found[np.lexsort(np.round(found.T, 3))]
-    np.testing.assert_allclose(by_seg, by_nifti, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(by_seg, by_nifti, rtol=0, atol=1e-6)
     exact = nib.affines.apply_affine(volume.affine[:, [2, 1, 0, 3]], places)
     exact = np.column_stack([exact, mask[tuple(places.T)]])
     exact = exact[np.lexsort(np.round(exact.T, 3))]
