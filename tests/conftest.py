@@ -18,6 +18,8 @@ def pytest_configure(config: pytest.Config) -> None:
     patch = pytest.MonkeyPatch()
     for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "LOCALAPPDATA"):
         patch.setenv(name, str(Path(folder.name) / name.lower()))
+    # One test is not to find what another has embedded; those of the cache on disk switch it on.
+    patch.setenv("NAPARI_UNCERTSAM_CACHE_GB", "0")
     config.add_cleanup(patch.undo)
     config.add_cleanup(folder.cleanup)
 

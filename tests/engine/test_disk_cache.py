@@ -304,9 +304,37 @@ def test_nothing_is_kept_unless_asked_for_nor_of_random_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(LIMIT_VARIABLE, "1")
     volume, engine = Volume(scene()[0], rgb=True), FakeEngine()
     chosen = Request("image", 0, 0, Window(0, 255), None, 1, Prompts(box=BOX), Settings(method="entropy"))
     Pipeline(engine).predict(volume, chosen)
     engine.sha256 = ""
     Pipeline(engine, disk=DiskCache.default()).predict(volume, chosen)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_widget_and_segment_keep_embeddings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tifffile
+    from typer.testing import CliRunner
+
+    from napari_uncertsam.cli import app
+    from napari_uncertsam.ui.jobs import Jobs
+
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(LIMIT_VARIABLE, "1")
+    image, engines = scene()[0][..., 0], [FakeEngine() for _ in range(4)]
+    monkeypatch.setattr("napari_uncertsam.cli.segment.load_engine", lambda *_: engines[0])
+    tifffile.imwrite(tmp_path / "scene.tif", image)
+    box = [str(v) for v in (BOX.y0, BOX.x0, BOX.y1, BOX.x1)]
+    for out in ("a", "b"):
+        asked = ["segment", str(tmp_path / "scene.tif"), "--box", *box, "--method", "entropy", "--out"]
+        assert CliRunner().invoke(app, [*asked, str(tmp_path / out)]).exit_code == 0
+        engines.append(engines.pop(0))
+    assert [e.embed_calls for e in engines] == [0, 0, 1, 0]
+    volume = Volume(image)
+    asked_of = Request("i", 0, 0, Window.for_volume(volume), None, 1, Prompts(box=BOX), Settings("fake", "entropy"))
+    Jobs(lambda _: engines[0]).predict(volume, asked_of, lambda: False, lambda *_: None)
+    assert engines[0].embed_calls == 0
+    monkeypatch.setenv(LIMIT_VARIABLE, "0")
+    Jobs(lambda _: engines[1]).predict(volume, asked_of, lambda: False, lambda *_: None)
+    assert engines[1].embed_calls == 1
