@@ -1,115 +1,133 @@
-"""Work that is saved by itself a few seconds after a change, and offered again when the image is next opened."""
+"""Work that is saved by itself within two seconds of every change, and offered again when the image is next opened."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from qtpy.QtCore import QObject, QTimer
 
-from napari_uncertsam.checkpoints import cache_dir
-from napari_uncertsam.errors import InputError, UncertSamError
-from napari_uncertsam.io import DicomSeries
+from napari_uncertsam.errors import UncertSamError
 from napari_uncertsam.session import Session
-from napari_uncertsam.ui.presenter import Presenter
+from napari_uncertsam.ui.autosave_files import OwnFile, earlier_work
+from napari_uncertsam.ui.messages import Messages
 from napari_uncertsam.ui.worker import Worker
-from napari_uncertsam.volume import Volume
 
-_QUIET_MS = 3000
-
-
-def autosave_path(volume: Volume) -> Path:
-    """Where the work on an image is kept: told apart by file (or name), series, shape and type, not by contents."""
-    identity = repr((str(volume.source or volume.name), volume.shape, volume.dtype.str, volume.spacing))
-    if isinstance(volume.header, DicomSeries):  # several series can come from one folder
-        identity += volume.header.key
-    stem = "".join(c if c.isalnum() else "-" for c in volume.name)[:40].strip("-") or "image"
-    return cache_dir() / "autosave" / f"{stem}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.json"
+#: From the first change that is not saved yet to its saving; later changes do not put it off.
+DELAY_MS = 1000
 
 
 class Autosave(QObject):
-    """Saves the session that it follows.
+    """Saves the session that it follows, on a thread of its own.
 
     Parameters
     ----------
-    files : Worker
-    presenter : Presenter
+    messages : Messages
         Offers earlier work, and says when saving fails.
     parent : QObject, optional
     """
 
-    def __init__(self, files: Worker, presenter: Presenter, parent: QObject | None = None) -> None:
+    def __init__(self, messages: Messages, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self._files, self._presenter = files, presenter
+        self._messages = messages
+        self._worker = Worker("autosave", newest_wins=False, parent=self)
         self._session: Session | None = None
-        self._started = False
-        self._writing: Session | None = None  # whose saving in the background has not ended
+        self._file: OwnFile | None = None
+        self._written: WeakKeyDictionary[Session, tuple[Path, int]] = WeakKeyDictionary()
+        self._begun = False  # whether there was something worth saving
+        self._changes = self._saved = 0  # changes so far, and how many of them are on disk
+        self._writing = self._again = False
+        self._complaint = ""
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
-        self._timer.setInterval(_QUIET_MS)
+        self._timer.setInterval(DELAY_MS)
         self._timer.timeout.connect(self.save)
 
     def follow(self, session: Session | None, take_up: Callable[[Path], None] = lambda path: None) -> None:
         """Save another session from now on, or none; `take_up` gets the path of earlier work if the user wants it."""
-        if self._session is not None:
-            self._session.history_changed.disconnect(self._on_history)
-            if self._timer.isActive() or self._writing is self._session:  # the other thread may end before it writes
-                self._write_now()
-        self._timer.stop()
-        self._writing = None
-        self._session, self._started = session, bool(session and session.entries)
+        self._leave()
+        self._session = session
         if session is None:
             return
-        session.history_changed.connect(self._on_history)
-        path = autosave_path(session.volume)
-        if path.is_file() and not session.entries:
+        self._begun = bool(session.entries)
+        session.changed.connect(self._on_change)
+        path = None if self._begun else earlier_work(session.volume)
+        if path is not None:
             when = datetime.fromtimestamp(path.stat().st_mtime).strftime("%d %B, %H:%M")
             text = f"Draw a box to begin, or go on with your work on '{session.volume.name}' of {when}."
-            self._presenter.offer(text, "Go on", lambda: take_up(path))
+            self._messages.offer(text, "Go on", lambda: take_up(path))
 
-    def _on_history(self) -> None:
-        self._timer.start()
+    def close(self) -> None:
+        """Save what is not saved yet, and let the thread end."""
+        self.follow(None)
+        self._worker.close()
 
     def save(self) -> None:
         """Save now, in the background; work of an earlier session is kept beside it."""
-        write = self._writer()
+        if self._writing:
+            self._again = True
+            return
+        self._timer.stop()
+        write, changes = self._writer(), self._changes
         if write is not None:
-            session = self._writing = self._session
-            done = partial(self._written, session)
-            self._files.submit("Saving by itself", lambda _c, _p: write(), done, self._presenter.complain)
+            self._writing = True
+            done = partial(self._on_written, self._session, changes)
+            self._worker.submit("Saving by itself", lambda _c, _p: write(), done, self._on_failed)
 
-    def _written(self, session: Session | None, _nothing: None) -> None:
-        if self._writing is session:
-            self._writing = None
+    def _on_change(self) -> None:
+        self._changes += 1
+        if not self._timer.isActive():
+            self._timer.start()
 
-    def _write_now(self) -> None:
-        """When the session is left there may be no later: a few milliseconds."""
-        write = self._writer()
+    def _on_written(self, session: Session | None, changes: int, _nothing: None) -> None:
+        if session is self._session:
+            self._saved, self._complaint = max(self._saved, changes), ""
+        self._go_on()
+
+    def _on_failed(self, text: str) -> None:
+        if text != self._complaint:  # not once a second
+            self._complaint = text
+            self._messages.complain(text)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """A saving has ended; what changed meanwhile comes next."""
+        again, self._writing, self._again = self._again, False, False
+        if again:
+            self.save()
+
+    def _leave(self) -> None:
+        """Stop following. There may be no later, and the other thread may end before it writes: a few milliseconds."""
+        session, self._again = self._session, False
+        self._timer.stop()
+        if session is None:
+            return
+        session.changed.disconnect(self._on_change)
         try:
+            write = self._writer() if self._changes != self._saved else None
             if write is not None:
                 write()
         except UncertSamError as error:
-            self._presenter.complain(str(error))
+            self._messages.complain(str(error))
+        if self._file is not None:
+            if self._file.written is not None:
+                self._written[session] = self._file.written
+            self._file.release()
+        self._file, self._session, self._saved = None, None, self._changes
 
     def _writer(self) -> Callable[[], None] | None:
+        """Writes the work as it is now; None where there is nothing to write, or nowhere."""
         session = self._session
-        if session is None:
+        if session is None or not (self._begun or session.entries):
             return None
-        path, first = autosave_path(session.volume), not self._started
-        self._started = True
-
-        def write() -> None:
+        self._begun = True
+        if self._file is None:
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                if first and path.is_file():
-                    path.replace(path.with_suffix(".before.json"))
-            except OSError as error:
-                raise InputError(
-                    f"The work could not be saved by itself in {path.parent} ({error.strerror})."
-                ) from error
-            session.autosave(path)  # reads immutable state only
-
-        return write
+                self._file = OwnFile(session.volume, self._written.get(session))
+            except UncertSamError as error:
+                self._on_failed(str(error))
+                return None
+        return partial(self._file.write, session.snapshot(), self._changes)

@@ -73,7 +73,7 @@ class Coordinator(QObject):
         self.images = ImageChooser(viewer, targets, self.worker, self.jobs, self.presenter, lambda: self.choices.usable)
         self.runner = Runner(self.jobs, self.worker, self.files, self.presenter, self._on_loaded)
         self.reviewing = Reviewing(view.slices, self.presenter, self.runner, self.do, self.show_slice, self)
-        self._autosave = Autosave(self.files, self.presenter, self) if autosave else None
+        self._autosave = Autosave(self.presenter, self) if autosave else None
         self._modes = PromptModes(viewer, view.set_mode)
         self._keys = KeyBindings(viewer, self._verbs())
         self._connect()
@@ -147,6 +147,8 @@ class Coordinator(QObject):
         self._keys.close()
         self.worker.close()
         self.files.close()
+        if self._autosave is not None:
+            self._autosave.close()
 
     @property
     def target(self) -> Target | None:
