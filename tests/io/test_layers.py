@@ -104,7 +104,7 @@ def test_files_that_are_dropped_together_are_one_layer(tmp_path, stored, monkeyp
 
 
 def test_work_on_two_series_of_a_folder_is_saved_apart(tmp_path, stored):
-    from napari_uncertsam.ui.autosave import autosave_path
+    from napari_uncertsam.ui.autosave_files import autosave_path
 
     for name in "ab":
         save(tmp_path, series(stored, seed=name), prefix=name)
