@@ -40,10 +40,10 @@ class Presenter(Messages):
             for signal, slot in self._signals(target.session):
                 signal.connect(slot)
         self.show()
-        notes = () if target is None else tuple(getattr(target.session.volume, "notes", ()))
+        notes = () if target is None else target.session.volume.notes
         self._view.set_notes(notes)
-        if notes:
-            self.say(notes[0])
+        if target is not None and notes:
+            self.say(f"{notes[0]} {status_text(target.session)}")
 
     def _signals(self, session: Session) -> tuple[tuple[Any, Callable[[], None]], ...]:
         return (
