@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,8 +14,17 @@ from numpy.typing import NDArray
 
 from napari_uncertsam.annotations import Entry
 from napari_uncertsam.errors import InputError
-from napari_uncertsam.io import output_suffix, write_map, write_mask
+from napari_uncertsam.io import (
+    DicomSeries,
+    check_nifti_geometry,
+    output_suffix,
+    write_fractional,
+    write_map,
+    write_mask,
+    write_segmentation,
+)
 from napari_uncertsam.session_file import SESSION_FILE, write_json, write_session
+from napari_uncertsam.volume import Volume
 
 if TYPE_CHECKING:
     from napari_uncertsam.workspace import Workspace
@@ -28,7 +38,8 @@ def save_session(session: Workspace, folder: Path, *, overwrite: bool = False) -
 
     Masks hold all objects on all slices. Maps are those of the current object: of a volume on all slices of the current
     plane that were predicted or propagated, 0 elsewhere; where other objects have such slices, theirs are beside it as
-    ``probability_2`` and so on. All have the geometry of the image.
+    ``probability_2`` and so on. All have the geometry of the image. A volume from DICOM gets ``segmentation.dcm`` and
+    ``probability.dcm``, too; one whose slices are tilted gets those alone, see :func:`saving_note`.
 
     Parameters
     ----------
@@ -58,27 +69,64 @@ def save_session(session: Workspace, folder: Path, *, overwrite: bool = False) -
     if existing and not overwrite:
         raise InputError(f"{', '.join(existing)} in {folder} would be overwritten; choose another folder or allow it.")
     for path, write in writers.items():
-        write(path)
+        try:
+            write(path)
+        except InputError as error:
+            if path.suffix == ".dcm" and not saving_note(session.volume):
+                raise InputError(f"Everything but DICOM files is saved in {folder}. {error}") from error
+            raise
     return list(writers)
+
+
+def saving_note(volume: Volume) -> str:
+    """What is to be said of the files of a volume: why some are missing; empty if there is nothing to say."""
+    series = isinstance(volume.header, DicomSeries)
+    if series and _is_tilted(volume):
+        return "The slices of this series are tilted, which a NIfTI cannot hold: there are only DICOM files."
+    if series and not _has_highdicom():
+        return 'For DICOM files, too, install highdicom: pip install "napari-uncertsam[dicom]".'
+    return ""
 
 
 def _writers(session: Workspace, folder: Path, overwrite: bool) -> Iterator[tuple[Path, _Writer]]:
     """Every file that there will be, and what writes it."""
-    volume = session.volume
-    yield (
-        folder / f"mask{output_suffix(volume)}",
-        lambda path: write_mask(path, session.labels, volume, overwrite=overwrite),
-    )
-    for object_id, entries in _mapped(session).items():
-        maps = _Maps(session, entries)
-        for name in MAPS:
-            suffix = "" if object_id == session.object_id else f"_{object_id}"
-            path = folder / f"{name}{suffix}{output_suffix(volume, 'map')}"
-            yield path, partial(maps.write, name, overwrite=overwrite)
+    volume, is_series = session.volume, isinstance(session.volume.header, DicomSeries)
+    only_dicom = is_series and _is_tilted(volume)
+    found = {
+        "" if object_id == session.object_id else f"_{object_id}": _Maps(session, object_id, entries)
+        for object_id, entries in _mapped(session).items()
+    }
+    if not only_dicom:
+        yield folder / f"mask{output_suffix(volume)}", partial(_write_labels, session, write_mask, overwrite)
+        for suffix, maps in found.items():
+            for name in MAPS:
+                path = folder / f"{name}{suffix}{output_suffix(volume, 'map')}"
+                yield path, partial(maps.write, name, overwrite=overwrite)
     yield folder / SESSION_FILE, lambda path: write_session(session, path, overwrite=overwrite)
     if session.has_results:
         document = session.summary()
         yield folder / "summary.json", lambda path: write_json(path, document, overwrite=overwrite)
+    if is_series and (only_dicom or _has_highdicom()):  # last, since headers may not allow it
+        if session.labels.any():
+            yield folder / "segmentation.dcm", partial(_write_labels, session, write_segmentation, overwrite)
+        for suffix, maps in found.items():
+            yield folder / f"probability{suffix}.dcm", partial(maps.write_fractional, overwrite=overwrite)
+
+
+def _write_labels(session: Workspace, write: Callable[..., Path], overwrite: bool, path: Path) -> None:
+    write(path, session.labels, session.volume, overwrite=overwrite)
+
+
+def _is_tilted(volume: Volume) -> bool:
+    try:
+        check_nifti_geometry(volume)
+    except InputError:
+        return True
+    return False
+
+
+def _has_highdicom() -> bool:
+    return importlib.util.find_spec("highdicom") is not None
 
 
 def _mapped(session: Workspace) -> dict[int, dict[int, Entry]]:
@@ -95,14 +143,23 @@ def _mapped(session: Workspace) -> dict[int, dict[int, Entry]]:
 class _Maps:
     """Maps of one object in the shape of the volume, filled slice by slice in temporary files: memory stays small."""
 
-    def __init__(self, session: Workspace, entries: dict[int, Entry]) -> None:
-        self._session, self._entries = session, entries
+    def __init__(self, session: Workspace, object_id: int, entries: dict[int, Entry]) -> None:
+        self._session, self._object_id, self._entries = session, object_id, entries
         self._filled: dict[str, NDArray[np.float32]] = {}
 
     def write(self, name: str, path: Path, *, overwrite: bool) -> None:
+        """As an image."""
+        write_map(path, self._get(name, path.parent), self._session.volume, overwrite=overwrite)
+
+    def write_fractional(self, path: Path, *, overwrite: bool) -> None:
+        """The probability as DICOM."""
+        probability = self._get("probability", path.parent)
+        write_fractional(path, probability, self._session.volume, self._object_id, overwrite=overwrite)
+
+    def _get(self, name: str, folder: Path) -> NDArray[np.float32]:
         if not self._filled:
-            self._fill(path.parent)
-        write_map(path, self._filled.pop(name), self._session.volume, overwrite=overwrite)
+            self._fill(folder)
+        return self._filled[name]
 
     def _fill(self, folder: Path) -> None:
         shape, plane = self._session.volume.shape, self._session.plane
