@@ -24,8 +24,8 @@ class Propagation:
     request : PropagationRequest
     stopped : threading.Event
         Tells the worker thread to stop.
-    delivered : int
-        Slices that the session took.
+    came, delivered : int
+        Slices that are done, and those that the session took.
     outdated : bool
         Whether what it started from was changed meanwhile.
     """
@@ -33,6 +33,7 @@ class Propagation:
     request: PropagationRequest
     stopped: threading.Event = field(default_factory=threading.Event)
     delivered: int = 0
+    came: int = 0
     outdated: bool = False
 
     @property
@@ -46,11 +47,11 @@ def in_batches(
 ) -> Generator[list[Propagated]]:
     """Slices as they come, all of them, at most every `EVERY` seconds; the first at once."""
     batch: list[Propagated] = []
-    done, last = 0, -EVERY
+    last = -EVERY
     try:
         for result in results:
             batch.append(result)
-            done += 1
+            propagation.came = done = propagation.came + 1
             report(f"Propagating: slice {result.slice_index}, {done} done", done / max(propagation.slices, done))
             if time.monotonic() - last >= EVERY:
                 yield batch

@@ -14,7 +14,7 @@ from napari_uncertsam.session import Session
 from napari_uncertsam.ui.batches import Propagation, in_batches
 from napari_uncertsam.ui.jobs import Jobs, Loaded
 from napari_uncertsam.ui.presenter import Presenter
-from napari_uncertsam.ui.slice_texts import OUTDATED, stopped_text
+from napari_uncertsam.ui.slice_texts import ALREADY, OUTDATED, stopped_text
 from napari_uncertsam.ui.worker import Report, Worker
 
 
@@ -121,22 +121,28 @@ class Runner:
     def propagate(self, session: Session) -> None:
         """Fill in the slices between and beyond those that the user gave, in the background; clicks go first.
 
-        What was being propagated before is stopped; what came of it is kept.
+        One propagation at a time.
 
         Raises
         ------
         InputError
             If there is nothing to start from, or nothing to do.
         """
+        if self._propagation is not None:
+            self._presenter.say(ALREADY)
+            return
         under_way, volume = Propagation(session.propagation_request()), session.volume
-        self._stop_propagating()
         self._propagation = under_way
 
         def work(cancelled: Callable[[], bool], progress: Report) -> Generator[list[Propagated]]:
             def stop() -> bool:
                 return cancelled() or under_way.stopped.is_set()
 
-            return in_batches(self._jobs.propagate(volume, under_way.request, stop, progress), under_way, progress)
+            def tell(text: str, _share: float) -> None:
+                if not under_way.came:  # after that, slices are what counts
+                    progress(text, -1)
+
+            return in_batches(self._jobs.propagate(volume, under_way.request, stop, tell), under_way, progress)
 
         self._worker.submit(
             "Propagating",

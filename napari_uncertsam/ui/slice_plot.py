@@ -91,10 +91,17 @@ class SlicePlot(QWidget):
             self.update()
 
     def slice_at(self, x: float) -> int:
-        """The slice under a place of the widget."""
-        share = (x - _MARGIN) / self._width
-        index = self._first + math.floor(share * (self._stop - self._first))
-        return min(max(index, self._first), self._stop - 1)
+        """The slice under a place of the widget; of several under one pixel, the most uncertain."""
+        count = self._stop - self._first
+        place = math.floor((x - _MARGIN) / self._width * count)
+        if count > self._width:
+            pixel = math.floor(x - _MARGIN)
+            step = count / self._width
+            here = range(self._first + math.ceil(pixel * step), self._first + math.ceil((pixel + 1) * step))
+            known = [fact for index in here if (fact := self._facts.get(index)) is not None]
+            if known:
+                return max(known, key=_height).slice_index
+        return min(max(self._first + place, self._first), self._stop - 1)
 
     def place_of(self, index: int) -> float:
         """Where the middle of a slice is; the inverse of :meth:`slice_at`."""
@@ -111,8 +118,7 @@ class SlicePlot(QWidget):
     @property
     def top(self) -> float:
         """The largest value of the scale, in nats."""
-        values = [f.uncertainty for f in self._facts.values() if math.isfinite(f.uncertainty)]
-        return max([*values, _LOWEST_TOP])
+        return max([_LOWEST_TOP, *map(_height, self._facts.values())])
 
     # -- painting ------------------------------------------------------------------------------------------------
 
@@ -180,13 +186,11 @@ class SlicePlot(QWidget):
             bar.right = max(bar.right, right)
             bar.own, bar.stale = bar.own or is_own(fact), bar.stale or fact.stale
             bar.reviewed = bar.reviewed and is_looked_at(fact)
-            if not bar.worst.uncertainty >= fact.uncertainty:  # also where the first is not known
-                bar.worst = fact
+            bar.worst = max(bar.worst, fact, key=_height)
         return list(bars.values())
 
     def _paint_bar(self, painter: QPainter, bar: _Bar, top: float) -> None:
-        value = bar.worst.uncertainty if math.isfinite(bar.worst.uncertainty) else 0.0
-        height = max((self._bottom - _TOP) * min(value / top, 1.0), 2.0)
+        height = max((self._bottom - _TOP) * _height(bar.worst) / top, 2.0)
         gap = 1 if bar.right - bar.left >= 3 else 0
         width = bar.right - bar.left - gap
         area = QRectF(_MARGIN + bar.left, self._bottom - height, width, height)
@@ -276,7 +280,7 @@ class SlicePlot(QWidget):
         return super().event(event)
 
     def tip_at(self, x: float) -> str:
-        """What is known of the slice under a place of the widget; of several under one pixel, the most uncertain."""
+        """What is known of the slice under a place of the widget."""
         here = self.slice_at(x)
         fact = self._facts.get(here)
         return slice_text(fact) if fact is not None else f"slice {here}: no mask"
@@ -291,6 +295,8 @@ class SlicePlot(QWidget):
         """Go along, as a slider does."""
         if event is not None and event.buttons() & Qt.MouseButton.LeftButton:
             self._drag(event.position().x())
+        elif event is not None and QToolTip.isVisible():  # it goes from bar to bar with the mouse
+            QToolTip.showText(event.globalPosition().toPoint(), self.tip_at(event.position().x()), self)
 
     def _drag(self, x: float) -> None:
         index = self.slice_at(x)
@@ -315,6 +321,11 @@ class SlicePlot(QWidget):
         index = min(max(move(self._present), 0), self._count - 1)
         if index != self._present:
             self.slice_chosen.emit(index)
+
+
+def _height(fact: SliceFacts) -> float:
+    """What a bar shows; nothing where the uncertainty is not known."""
+    return fact.uncertainty if math.isfinite(fact.uncertainty) else 0.0
 
 
 def _paint_stale(painter: QPainter, area: QRectF, colour: QColor) -> None:

@@ -19,6 +19,7 @@ from napari_uncertsam.ui.jobs import Jobs
 from napari_uncertsam.ui.presenter import Presenter
 from napari_uncertsam.ui.slice_texts import (
     ALL_OWN,
+    ALREADY,
     CORRECT,
     ONE_IMAGE,
     OUTDATED,
@@ -222,6 +223,8 @@ def test_clicks_go_first_and_cancel_keeps_what_came(open_ball, qtbot):
     assert opened.coordinator.is_busy
     opened.session.select_object(1)
     wait_for(qtbot, lambda: not opened.coordinator.worker.is_waited_for)
+    press(opened, "G", settle=False)
+    assert opened.message == ALREADY
     opened.view.cancel_requested.emit()
     opened.settle()
     assert opened.message == "The propagation was stopped; 2 slices are kept."

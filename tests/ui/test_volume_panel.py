@@ -90,6 +90,8 @@ def test_many_slices_share_a_column_and_the_most_uncertain_counts(plot):
     assert len(plot._bars()) <= 300
     column = colours(painted(plot), plot.place_of(501))
     assert column.count(PROPAGATED_COLOUR) > 40
+    assert 501 in {plot.slice_at(plot.place_of(index)) for index in (500, 501, 502)}
+    assert [plot.slice_at(x) for x in (-50, 5000)] == [0, 999]
     plot.set_slices([fact(index, math.nan, "remembered") for index in range(40, 44)], 1000)
     assert len(plot._bars()) == 4
     assert "4 slices" in plot.accessibleDescription()
