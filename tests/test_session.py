@@ -24,6 +24,7 @@ from napari_uncertsam.view import View
 from napari_uncertsam.volume import Volume, Window
 from tests.fakes import FakeEngine, scene
 from tests.predictions import predicted, refined
+from tests.propagated import propagated
 
 FLAT, DEEP = (32, 40), (5, 12, 14)
 
@@ -761,6 +762,23 @@ class Walk(RuleBasedStateMachine):
     @rule()
     def take(self) -> None:
         self.session.take_overlap()
+
+    @rule(data=st.data(), finish=st.booleans())
+    def propagate(self, data: st.DataObject, finish: bool) -> None:
+        with suppress(InputError):  # nothing to start from, or all up to date
+            request = self.session.propagation_request()
+            for span in request.spans:
+                for index in data.draw(st.sets(st.integers(span.start, span.stop - 1))):
+                    result = propagated(index, self.shape, self.box(data), plane=request.plane)
+                    assert self.session.deliver_propagated(request, [result])
+            assert not finish or self.session.finish_propagation(request)
+            if finish:
+                assert not self.session.stale_slices()
+
+    @rule(reviewed=st.booleans(), data=st.data())
+    def review(self, reviewed: bool, data: st.DataObject) -> None:
+        with suppress(InputError):  # there is no mask
+            self.session.set_reviewed(data.draw(st.integers(0, 2)), reviewed)
 
     @rule()
     def undo(self) -> None:

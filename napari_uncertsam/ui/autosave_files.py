@@ -15,6 +15,7 @@ import filelock
 
 from napari_uncertsam.checkpoints import cache_dir
 from napari_uncertsam.errors import InputError
+from napari_uncertsam.io import DicomSeries
 from napari_uncertsam.volume import Volume
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def autosave_path(volume: Volume, number: int = 1) -> Path:
     The first of those that work on it at the same time has number 1.
     """
     identity = repr((str(volume.source or volume.name), volume.shape, volume.dtype.str, volume.spacing))
+    if isinstance(volume.header, DicomSeries):  # several series can come from one folder
+        identity += volume.header.key
     stem = "".join(c if c.isalnum() else "-" for c in volume.name)[:40].strip("-") or "image"
     rank = "" if number == 1 else f".{number}"
     return cache_dir() / "autosave" / f"{stem}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}{rank}.json"
@@ -79,7 +82,7 @@ class OwnFile:
             raise _not_saved(self.path if hasattr(self, "path") else autosave_path(volume), error) from error
 
     def write(self, work: Workspace, number: int) -> None:
-        """Save work, on any thread; nothing happens when that, or something newer (of a higher number), was saved already.
+        """Save work, on any thread; nothing happens when that or something newer (of a higher number) is saved already.
 
         Raises
         ------
