@@ -181,7 +181,8 @@ class Sam2Tracker:
     def _positions(self, feature: Tensor) -> Tensor:
         """Sine positions of the embedding's cells, ``(HW, 1, C)``."""
         encoding: Tensor = self._model.image_encoder.neck.position_encoding(feature)
-        return encoding.flatten(2).permute(2, 0, 1)
+        flat: Tensor = encoding.flatten(2).permute(2, 0, 1)
+        return flat
 
     def _encoded(self, features: list[Tensor], low: Tensor, score: Tensor, *, from_person: bool) -> dict[str, Any]:
         size = self._engine.resolution
@@ -204,7 +205,8 @@ class Sam2Tracker:
             there = score[:, None].sigmoid()
         if model.fixed_no_obj_ptr:
             pointer = there * pointer
-        return pointer + (1 - there) * model.no_obj_ptr
+        absent: Tensor = (1 - there) * model.no_obj_ptr
+        return pointer + absent
 
 
 def _best_of_several(decoded: Decoded) -> Decoded:

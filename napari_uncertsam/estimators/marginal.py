@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from napari_uncertsam.errors import InputError
 from napari_uncertsam.estimators.base import Map, check_level, clamped, finite_maps, positive_count
 from napari_uncertsam.estimators.laplace.moments import mean_probability, probability_spread
-from napari_uncertsam.uncertainty import binary_entropy, logit
+from napari_uncertsam.uncertainty import binary_entropy, logit, sigmoid
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class MarginalBelief:
     --------
     >>> belief = MarginalBelief(np.array([[2.0]]), np.array([[4.0]]))
     >>> print(belief.probability().round(3), belief.mutual_information().round(3))
-    [[0.775]] [[0.177]]
+    [[0.777]] [[0.175]]
     """
 
     mean: Map = field(repr=False)
@@ -58,20 +58,23 @@ class MarginalBelief:
         return self.mean.shape[0], self.mean.shape[1]
 
     @cached_property
-    def _moments(self) -> tuple[Map, Map]:
-        return mean_probability(self.mean, self.variance)
+    def _logits(self) -> Map:
+        return np.asarray(self.mean / np.sqrt(1 + np.pi / 8 * self.variance), np.float32)
 
     @cached_property
     def _spread(self) -> tuple[Map, Map]:
-        return probability_spread(self.mean, self.variance, self._moments[0])
+        return probability_spread(self.mean, self.variance, mean_probability(self.mean, self.variance)[0])
 
     def logits(self) -> Map:
-        """Logit of the mean probability, ``(h, w)``, of the sign of the mean."""
-        return clamped(self._moments[1], 2)
+        """Logit of the mean probability, ``(h, w)``: ``mean / sqrt(1 + pi / 8 variance)`` (MacKay, 1992).
+
+        Within 0.02 of the exact probability, and many times faster, which counts with a thousand slices.
+        """
+        return self._logits
 
     def probability(self) -> Map:
         """Mean probability, ``(h, w)`` in [0, 1]."""
-        return self._moments[0]
+        return sigmoid(self._logits)
 
     def entropy(self) -> Map:
         """Entropy of the mean probability in nats, ``(h, w)`` in [0, ln 2]."""

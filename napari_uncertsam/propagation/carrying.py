@@ -1,0 +1,137 @@
+"""A mask carried from slice to slice without a memory of the model's: for models whose memory was not trained.
+
+On every slice four witnesses are heard, each a log odds at every cell, and what they say is added up:
+
+- **where it was**: an outline moves by some millimetres from slice to slice, so a cell at the signed distance d from
+  the outline before is inside with the probability ``Phi(d / sigma)``, sigma growing with the distance of the slices;
+- **what it looks like** in the model's features, see :class:`~napari_uncertsam.propagation.readout.FeatureReadout`;
+- **how bright it is**, see :class:`~napari_uncertsam.propagation.readout.GreyLevels`;
+- **what the model segments** from the box of what the other three say.
+
+The object ends where nothing of the mask is left, or where what is under it is no longer as bright as the object was.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_ndtr
+
+from napari_uncertsam.engine import Embedding
+from napari_uncertsam.prompts import Prompts
+from napari_uncertsam.propagation.grids import (
+    Map,
+    box_on_slice,
+    cell_mm,
+    following,
+    moved,
+    signed_distance,
+    touching,
+)
+from napari_uncertsam.propagation.readout import FeatureReadout, GreyLevels, grey_of
+from napari_uncertsam.propagation.values import Anchor
+from napari_uncertsam.propagation.walking import Ground, Step, mask_over
+from napari_uncertsam.view import View
+
+#: Millimetres that an outline moves (one standard deviation) for every millimetre between slices.
+SLOPE = 0.4
+#: Weights of the witnesses: features, grey levels, the model's mask. That of the place is 1.
+FEATURES, GREY, MODEL = 2.0, 1.5, 1.0
+#: Logits of one witness, and of all, count up to this.
+SURE, SUREST = 12.0, 16.0
+#: The model's box holds no cell that is less likely than this (log odds) to be inside by its place.
+REACH = 2.0
+#: The place alone makes nothing surer than this.
+_PLACE = 9.0
+#: The object has ended when its mean grey level is this many of its standard deviations off.
+STRANGE = 1.5
+#: Masks of fewer cells are nothing.
+FEWEST = 3
+#: The witnesses are not independent of each other: their sum is this many times too sure.
+OVERCONFIDENCE = 3.0
+#: Variance that the logits gain with every slice further from what the person gave.
+DRIFT = 0.3
+
+
+class CarryingWalk:
+    """A walk away from one anchor.
+
+    Parameters
+    ----------
+    ground : Ground
+    anchor : Anchor
+        Whose mask is not empty.
+    ends : bool
+        Whether the object may end on the way, other than by its mask becoming empty.
+    """
+
+    def __init__(self, ground: Ground, anchor: Anchor, *, ends: bool) -> None:
+        self._ground, self._ends, self._steps = ground, ends, 0
+        box = box_on_slice(anchor.logits > 0, anchor.view)
+        self._view = self._around(following(anchor.view, box, ground.shape, ground.spacing))
+        embedding = ground.look(anchor.slice_index, self._view)
+        grid = _grid_of(embedding)
+        self._mean = np.where(mask_over(anchor, self._view, grid) > 0, SURE, -SURE).astype(np.float32)
+        self._readout, self._grey = FeatureReadout(), None
+        self._readout.learn(embedding, self._mean)
+        grey, mask = grey_of(embedding, grid), self._mean > 0
+        if grey is not None and mask.any() and not mask.all():
+            self._grey = GreyLevels.of(grey, mask)
+
+    def _around(self, view: View) -> View:
+        return view if self._ground.zoom else View.whole(*self._ground.shape)
+
+    def step(self, index: int) -> Step | None:
+        """What there is on the next slice; None where the object has ended."""
+        ground = self._ground
+        if (self._mean > 0).sum() < FEWEST:
+            return None
+        box = box_on_slice(self._mean > 0, self._view)
+        view = self._around(following(self._view, box, ground.shape, ground.spacing))
+        self._mean, self._view = moved(self._mean, self._view, view), view
+        before = self._mean > 0
+        if before.sum() < FEWEST:
+            return None
+        embedding = ground.look(index, view)
+        place = self._place(before)
+        features, doubt = self._readout.read(embedding, place.shape)
+        grey = grey_of(embedding, place.shape)
+        known = place + FEATURES * features
+        if self._grey is not None and grey is not None:
+            known = known + GREY * self._grey.read(grey)
+        expected = touching((known > 0) & (place > -REACH), before)
+        if expected.sum() < FEWEST:
+            return None
+        logits, variance = self._segmented(embedding, expected)
+        mean = (known + (MODEL * logits).clip(-SURE, SURE)).clip(-SUREST, SUREST)
+        mask = touching(mean > 0, before)
+        mean = np.where((mean > 0) & ~mask, -1.0, mean).astype(np.float32)
+        if mask.sum() < FEWEST:
+            return None
+        if self._ends and self._grey is not None and grey is not None and self._grey.strangeness(grey, mask) > STRANGE:
+            return None
+        self._mean, self._steps = mean, self._steps + 1
+        self._readout.learn(embedding, mean)
+        scale = OVERCONFIDENCE
+        total = (MODEL**2 * variance + FEATURES**2 * doubt) / scale**2 + DRIFT * self._steps
+        return Step(index, view, np.asarray(mean / scale, np.float32), np.asarray(total, np.float32))
+
+    def _place(self, before: NDArray[np.bool_]) -> Map:
+        """Log odds of being inside by the distance from the outline before."""
+        cell = cell_mm(self._view, before.shape, self._ground.spacing)
+        deviations = signed_distance(before, cell) / (SLOPE * self._ground.gap + 0.5 * min(cell))
+        odds = log_ndtr(deviations) - log_ndtr(-deviations)
+        return np.asarray(np.clip(odds, -_PLACE, _PLACE), np.float32)
+
+    def _segmented(self, embedding: Embedding, expected: NDArray[np.bool_]) -> tuple[Map, Map]:
+        """What the model segments from the box of the expected mask, with its variance."""
+        engine = self._ground.engine
+        prompts = Prompts(box=box_on_slice(expected, self._view))
+        decoded = engine.decode(embedding, [self._view.prompts_to_view(prompts, engine.resolution)])
+        return self._ground.logits_of(decoded)
+
+
+def _grid_of(embedding: Embedding) -> tuple[int, int]:
+    """The grid of the masks: that of the finest features."""
+    height, width = embedding.features[0].shape[-2:]
+    return int(height), int(width)
