@@ -172,7 +172,8 @@ class Sam2Tracker:
         """The image embedding as the memory attention takes it, without what stands for "no memory"."""
         if not self._model.directly_add_no_mem_embed:
             return feature
-        return feature - self._model.no_mem_embed.reshape(1, -1, 1, 1)
+        plain: Tensor = feature - self._model.no_mem_embed.reshape(1, -1, 1, 1)
+        return plain
 
     def _flat(self, features: list[Tensor]) -> tuple[Tensor, tuple[int, int]]:
         feature = self._plain(features[-1])

@@ -13,6 +13,8 @@ The object ends where nothing of the mask is left, or where what is under it is 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr
@@ -40,7 +42,10 @@ FEATURES, GREY, MODEL = 2.0, 1.5, 1.0
 #: Logits of one witness, and of all, count up to this.
 SURE, SUREST = 12.0, 16.0
 #: The model's box holds no cell that is less likely than this (log odds) to be inside by its place.
-REACH = 2.0
+REACH = 0.3
+#: Log odds that every cell loses for every e-fold by which the mask is larger than at the anchor: people mark an object
+#: where it is large, and a mask that leaks goes on leaking.
+GROWTH = 15.0
 #: The place alone makes nothing surer than this.
 _PLACE = 9.0
 #: The object has ended when its mean grey level is this many of its standard deviations off.
@@ -72,6 +77,7 @@ class CarryingWalk:
         embedding = ground.look(anchor.slice_index, self._view)
         grid = _grid_of(embedding)
         self._mean = np.where(mask_over(anchor, self._view, grid) > 0, SURE, -SURE).astype(np.float32)
+        self._size = self._area(self._mean > 0)
         self._readout, self._grey = FeatureReadout(), None
         self._readout.learn(embedding, self._mean)
         grey, mask = grey_of(embedding, grid), self._mean > 0
@@ -104,6 +110,7 @@ class CarryingWalk:
             return None
         logits, variance = self._segmented(embedding, expected)
         mean = (known + (MODEL * logits).clip(-SURE, SURE)).clip(-SUREST, SUREST)
+        mean = mean - GROWTH * self._growth(touching(mean > 0, before))
         mask = touching(mean > 0, before)
         mean = np.where((mean > 0) & ~mask, -1.0, mean).astype(np.float32)
         if mask.sum() < FEWEST:
@@ -115,6 +122,14 @@ class CarryingWalk:
         scale = OVERCONFIDENCE
         total = (MODEL**2 * variance + FEATURES**2 * doubt) / scale**2 + DRIFT * self._steps
         return Step(index, view, np.asarray(mean / scale, np.float32), np.asarray(total, np.float32))
+
+    def _growth(self, mask: NDArray[np.bool_]) -> float:
+        """Log of how much larger than at the anchor a mask is; 0 where it is not."""
+        return math.log(max(self._area(mask) / self._size, 1.0))
+
+    def _area(self, mask: NDArray[np.bool_]) -> float:
+        """Area of a mask on the grid of the present view, in pixels of the slice."""
+        return max(float(mask.sum()), 1.0) * self._view.height * self._view.width / mask.size
 
     def _place(self, before: NDArray[np.bool_]) -> Map:
         """Log odds of being inside by the distance from the outline before."""
