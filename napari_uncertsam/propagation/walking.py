@@ -123,5 +123,10 @@ def mask_over(anchor: Anchor, view: View, grid: tuple[int, int]) -> Map:
     y = (rows + 0.5 - anchor.view.top) * anchor.logits.shape[0] / anchor.view.height - 0.5
     x = (columns + 0.5 - anchor.view.left) * anchor.logits.shape[1] / anchor.view.width - 0.5
     outside = float(min(anchor.logits.min(), -8.0))
+    # The outermost half cells belong to its view, too.
+    y, x = (
+        np.where(abs(v - (n - 1) / 2) <= n / 2, v.clip(0, n - 1), v)
+        for v, n in zip((y, x), anchor.logits.shape, strict=True)
+    )
     places = np.meshgrid(y, x, indexing="ij")
     return np.asarray(ndimage.map_coordinates(anchor.logits, places, order=1, cval=outside), np.float32)
