@@ -13,6 +13,7 @@ from napari_uncertsam.errors import Cancelled
 from napari_uncertsam.pipeline import Pipeline
 from napari_uncertsam.prediction import Settings
 from napari_uncertsam.prompts import Box, Point
+from napari_uncertsam.propagating import propagate
 from napari_uncertsam.replaying import replay
 from napari_uncertsam.session import Session
 from napari_uncertsam.volume import Volume, Window
@@ -131,3 +132,45 @@ def test_a_replay_can_be_cancelled(pipeline: Pipeline) -> None:
         replay(session, pipeline, cancelled=lambda: True)
     assert np.array_equal(session.labels, labels)
     replay(Session(session.volume), pipeline)  # nothing to do
+
+
+def filled(session: Session, pipeline: Pipeline) -> None:
+    request = session.propagation_request()
+    for told in propagate(pipeline, session.volume, request):
+        assert session.deliver_propagated(request, [told])
+    assert session.finish_propagation(request)
+
+
+def test_real_propagation_with_a_corrected_and_a_reviewed_slice(tmp_path: Path) -> None:
+    pipeline = Pipeline(FakeEngine(resolution=128))
+    session = Session(volume(), Settings(method="entropy", n_suggestions=0), Window(0, 255))
+    answered(session, pipeline)
+    session.go_to(0, 4)
+    session.set_box(Box(22, 20, 44, 44))
+    filled(session, pipeline)
+    found = [fact.slice_index for fact in session.slice_facts()]
+    assert found == list(range(DEPTH))
+    session.set_reviewed(6)
+    session.go_to(0, 2)
+    session.add_point(Point(25, 40, False))  # a bite out of it
+    assert session.stale_slices()
+    filled(session, pipeline)  # from the corrected, the first and the reviewed slice
+    assert not session.stale_slices()
+    session.set_reviewed(8)
+    kinds = {fact.slice_index: fact.kind for fact in session.slice_facts()}
+    assert [index for index, kind in kinds.items() if kind == "prompted"] == [2, 4]
+
+    path = session.autosave(tmp_path / "session.json")
+    other = Session(session.volume)
+    other.load(path)
+    assert np.array_equal(other.labels, session.labels)
+    replay(other, Pipeline(FakeEngine(resolution=128)))
+    assert np.array_equal(other.labels, session.labels)
+    assert not other.stale_slices()
+    again = {key.slice_index for key, entry in other.entries.items() if entry.propagated is not None}
+    assert again == {0, 1, 3, 5, 7, 9}
+    for key, entry in session.entries.items():
+        if key.slice_index in again:
+            assert np.array_equal(other.entries[key].propagated.mean, entry.propagated.mean)
+            assert np.array_equal(other.entries[key].propagated.variance, entry.propagated.variance)
+    assert other.autosave(tmp_path / "again.json").read_text() == path.read_text()

@@ -10,13 +10,15 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from napari_uncertsam.cli.choosing import PointsCommand
 from napari_uncertsam.cli.demo import demo
 from napari_uncertsam.cli.evaluate import evaluate
 from napari_uncertsam.cli.fit import fit_app
 from napari_uncertsam.cli.models import models_app
 from napari_uncertsam.cli.prepare import prepare
+from napari_uncertsam.cli.propagate import propagate
 from napari_uncertsam.cli.reproduce import reproduce
-from napari_uncertsam.cli.segment import PointsCommand, segment
+from napari_uncertsam.cli.segment import segment
 from napari_uncertsam.errors import UncertSamError
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -55,6 +57,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo)
 app.command("segment", cls=PointsCommand)(segment)
+app.command("propagate", cls=PointsCommand)(propagate)
 app.command("evaluate")(evaluate)
 app.command("prepare")(prepare)
 app.command("reproduce")(reproduce)

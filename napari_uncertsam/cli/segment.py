@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
+from napari_uncertsam.cli.choosing import check_folder, choose_slice, clipped_to, parse_points, prompts_of, read_image
 from napari_uncertsam.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,50 +16,8 @@ if TYPE_CHECKING:
     from napari_uncertsam.intensity import Window
     from napari_uncertsam.pipeline import Pipeline
     from napari_uncertsam.prediction import Prediction, RefinedPrediction
-    from napari_uncertsam.prompts import Prompts
     from napari_uncertsam.refinement.settings import UgpaSettings
     from napari_uncertsam.volume import Volume
-
-_POINT_OPTIONS = ("--point", "--negative")
-
-
-class PointsCommand(TyperCommand):
-    """A command whose point options take two numbers each and may be repeated, which typer cannot declare."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Join ``--point Y X`` into one value, then parse as usual."""
-        return super().parse_args(ctx, join_points(args))
-
-
-def join_points(args: Sequence[str]) -> list[str]:
-    """Arguments with the two numbers after each point option as one.
-
-    Examples
-    --------
-    >>> join_points(["a.png", "--point", "3", "-4.5", "--box", "0", "0", "9", "9"])
-    ['a.png', '--point=3 -4.5', '--box', '0', '0', '9', '9']
-    """
-    joined, rest = [], list(args)
-    while rest:
-        word = rest.pop(0)
-        if word in _POINT_OPTIONS:
-            # Fewer than two are left to the parser of points, which says what is wrong.
-            numbers = list(itertools.takewhile(lambda w: not w.startswith("--"), rest[:2]))
-            word = f"{word}={' '.join(numbers)}"
-            del rest[: len(numbers)]
-        joined.append(word)
-    return joined
-
-
-def _points(texts: Sequence[str], option: str) -> list[tuple[float, float]]:
-    points = []
-    for text in texts:
-        try:
-            y, x = (float(word) for word in text.split())
-        except ValueError as error:
-            raise typer.BadParameter(f"{option} takes two numbers, Y and X, not {text!r}.") from error
-        points.append((y, x))
-    return points
 
 
 def segment(
@@ -107,8 +63,8 @@ def segment(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Allow --out to hold files already.")] = False,
 ) -> None:
     """Segment one object; write mask, probability and uncertainty in the image's geometry, and summary.json."""
-    prompts = _prompts(box, _points(point or (), "--point"), _points(negative or (), "--negative"))
-    _check_folder(out, overwrite)
+    prompts = prompts_of(box, parse_points(point, "--point"), parse_points(negative, "--negative"))
+    check_folder(out, overwrite)
 
     # A wrong name is told before the minutes of loading and computing.
     parse_measure_of(method or "laplace", measure)
@@ -116,10 +72,7 @@ def segment(
     chosen = parse_window(window)
     volume = read_image(image, series, volume_index)
     index = choose_slice(volume, plane, slice_index)
-    height, width = volume.plane_shape(plane)
-    given, prompts = prompts.box, prompts.clipped(height, width)
-    if prompts.box != given:
-        typer.echo(f"The box was cut off at the border of the {height} x {width} image.", err=True)
+    prompts = clipped_to(volume.plane_shape(plane), prompts)
 
     from napari_uncertsam.engine import DiskCache
     from napari_uncertsam.intensity import Window
@@ -145,24 +98,6 @@ def segment(
     typer.echo(_sentence(prediction, refined))
     for path in paths:
         typer.echo(str(path))
-
-
-def read_image(path: Path, series: str | None, volume_index: int | None) -> Volume:
-    """The volume to work on; what is unusual about it is told on stderr.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read, or results on it cannot be written as NIfTI.
-    """
-    from napari_uncertsam import io
-
-    volume = io.read(path, series=series, volume=volume_index)
-    for note in volume.notes:
-        typer.echo(f"Note: {note}", err=True)
-    # Told before the minutes of computing.
-    io.check_nifti_geometry(volume)
-    return volume
 
 
 def default_method(engine: Engine) -> str:
@@ -246,27 +181,6 @@ def parse_window(text: str | None) -> Window | None:
     return Window(low, high, "custom")
 
 
-def choose_slice(volume: Volume, plane: int, index: int | None) -> int:
-    """The slice asked for, checked; 0 where there is only one.
-
-    Raises
-    ------
-    InputError
-        If there is no such plane or slice, or a volume of several slices is given without saying which.
-    """
-    count = volume.n_slices(plane)
-    if index is None:
-        if count > 1:
-            raise InputError(
-                f"{volume.name or 'The volume'} has {count} slices in plane {plane}; "
-                f"say which one the prompts are on with --slice (0 to {count - 1})."
-            )
-        return 0
-    if not 0 <= index < count:
-        raise InputError(f"There is no slice {index} in plane {plane}; choose one from 0 to {count - 1}.")
-    return index
-
-
 def write_results(
     out: Path, volume: Volume, prediction: Prediction, refined: RefinedPrediction | None, *, overwrite: bool
 ) -> list[Path]:
@@ -324,24 +238,3 @@ def _sentence(prediction: Prediction, refined: RefinedPrediction | None) -> str:
     before = f"{refined.before.mean_uncertainty:.3f} -> " if kept else ""
     told = [f"Round {number}: {r.reason}" for number, r in enumerate(refined.rounds, 1)]
     return "\n".join([f"{text}{before}{after}.", *told])
-
-
-def _prompts(
-    box: tuple[float, float, float, float] | None,
-    positive: Sequence[tuple[float, float]],
-    negative: Sequence[tuple[float, float]],
-) -> Prompts:
-    from napari_uncertsam.prompts import Box, Point, Prompts
-
-    points = [Point(y, x, True) for y, x in positive] + [Point(y, x, False) for y, x in negative]
-    prompts = Prompts(tuple(points), None if box is None else Box(*box))
-    if prompts.is_empty:
-        raise InputError("There is nothing to segment from; give --box Y0 X0 Y1 X1 or at least one --point Y X.")
-    return prompts
-
-
-def _check_folder(out: Path, overwrite: bool) -> None:
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file; give --out the name of a folder.")
-    if not overwrite and out.is_dir() and any(out.iterdir()):
-        raise InputError(f"The folder {out} holds files already; choose another --out, or allow it with --overwrite.")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from napari_uncertsam import io
 from napari_uncertsam.checkpoints import installed_path
-from napari_uncertsam.cli.segment import join_points
+from napari_uncertsam.cli.choosing import join_points
 from napari_uncertsam.estimators.measures import UNCERTAINTY_MEASURES
 from napari_uncertsam.evaluation.metrics import dice
 from napari_uncertsam.prediction import Settings
