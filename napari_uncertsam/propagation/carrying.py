@@ -17,6 +17,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.special import log_ndtr
 
 from napari_uncertsam.engine import Embedding
@@ -48,8 +49,8 @@ REACH = 0.3
 GROWTH = 15.0
 #: The place alone makes nothing surer than this.
 _PLACE = 9.0
-#: The object has ended when its mean grey level is this many of its standard deviations off.
-STRANGE = 1.5
+#: The object has ended where the log odds of its presence are below this, see :func:`presence`.
+PRESENT = -1.0
 #: Masks of fewer cells are nothing.
 FEWEST = 3
 #: The witnesses are not independent of each other: their sum is this many times too sure.
@@ -115,8 +116,10 @@ class CarryingWalk:
         mean = np.where((mean > 0) & ~mask, -1.0, mean).astype(np.float32)
         if mask.sum() < FEWEST:
             return None
-        if self._ends and self._grey is not None and grey is not None and self._grey.strangeness(grey, mask) > STRANGE:
-            return None
+        if self._ends and self._grey is not None and grey is not None:
+            contrast = inside_outside(features, mask)
+            if presence(self._grey.strangeness(grey, mask), contrast) < PRESENT:
+                return None
         self._mean, self._steps = mean, self._steps + 1
         self._readout.learn(embedding, mean)
         scale = OVERCONFIDENCE
@@ -150,3 +153,25 @@ def _grid_of(embedding: Embedding) -> tuple[int, int]:
     """The grid of the masks: that of the finest features."""
     height, width = embedding.features[0].shape[-2:]
     return int(height), int(width)
+
+
+def presence(strangeness: float, contrast: float) -> float:
+    """Log odds that what is under a mask is still the object.
+
+    A logistic regression on 2,030 slices of walks through synthetic volumes (`training.volumes`, 16 seeds) and the
+    sample CT, in 0.69 of which the object was there; cross-validated over objects, 86 % are told right.
+
+    Parameters
+    ----------
+    strangeness : float
+        How far the mean grey level is off, in standard deviations of the object's.
+    contrast : float
+        How much more the features look like the object inside the mask than around it.
+    """
+    return 1.27 - 1.66 * (math.log(strangeness + 0.1) + 0.873) + 2.79 * (contrast - 0.774)
+
+
+def inside_outside(features: Map, mask: NDArray[np.bool_]) -> float:
+    """Mean output of the feature readout in a mask less that in a ring around it, 1 to 4 cells away."""
+    ring = ndimage.binary_dilation(mask, iterations=4) & ~ndimage.binary_dilation(mask)
+    return float(features[mask].mean() - (features[ring].mean() if ring.any() else -1.0))
