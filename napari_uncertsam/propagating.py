@@ -248,7 +248,7 @@ def figures_of(belief: MarginalBelief, view: View, shape: tuple[int, int]) -> tu
     probability, entropy = belief.probability() * on_slice, belief.entropy()
     mask = (probability > 0.5) & on_slice
     area = float((view.local_map(belief.mean, *shape) > 0).sum())
-    low, high = belief.area_interval(0.9)
+    low, high = (float((probability > level).sum()) for level in (0.95, 0.05))
     wrong = float(np.minimum(probability, 1 - probability).sum(dtype=np.float64, where=on_slice)) * cell
     around = on_slice
     if mask.any():
