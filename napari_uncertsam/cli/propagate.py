@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -106,10 +107,9 @@ def _open(path: Path, series: str | None, volume_index: int | None) -> Volume:
     volume = open_image(path, series, volume_index)
     if volume.ndim != 3:
         raise InputError(f"{volume.name or path.name} is a 2D image without slices to propagate to; use segment.")
-    note = saving_note(volume)
-    if "only DICOM" not in note:
+    if not isinstance(volume.header, io.DicomSeries) or importlib.util.find_spec("highdicom") is None:
         io.check_nifti_geometry(volume)
-    if note:
+    if note := saving_note(volume):
         typer.echo(f"Note: {note}", err=True)
     return volume
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 from pathlib import Path
@@ -180,6 +181,29 @@ def test_a_series_gets_dicom_files(run: Run, engine: FakeEngine, tmp_path: Path)
     expected = labels.astype(bool).sum() * voxel_mm3(volume) / 1000
     assert read(tmp_path / "out" / "summary.json")["volume_ml"] == pytest.approx(expected)
     assert (tmp_path / "out" / "probability.dcm").exists()
+
+
+def test_a_tilted_series_gets_dicom_files_alone(
+    run: Run, engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("highdicom")
+    from tests.io.makers import save, series
+
+    values, truth = (a[6:10] for a in ellipsoid())
+    save(tmp_path / "scan", series(values.astype(np.uint16) + 1024, direction=np.array([0.0, 0.3, 1.0])))
+    arguments = ("propagate", tmp_path / "scan", "--slice", 2, "--box", 17, 17, 55, 63, *USUAL, "--out")
+    result = run(*arguments, tmp_path / "out")
+    assert result.code == 0, result.err
+    assert "there are only DICOM files" in result.err
+    names = {"segmentation.dcm", "probability.dcm", "session.json", "summary.json"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == names
+    labels = io.read_segmentation(tmp_path / "out" / "segmentation.dcm", io.read(tmp_path / "scan"))
+    assert dice(labels > 0, truth) > 0.95
+    # Without highdicom there is nothing that it could be written to, which is told before anything is computed.
+    found, calls = importlib.util.find_spec, engine.embed_calls
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "highdicom" else found(name, *a))
+    assert "tilted" in refusal(run(*arguments, tmp_path / "other"))
+    assert engine.embed_calls == calls
 
 
 @pytest.mark.parametrize(
