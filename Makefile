@@ -24,7 +24,7 @@ demo: $(READY)  ## napari on the sample CT; without a display, the same under Xv
 test: lint layers types pytest  ## everything that CI checks
 
 pytest: $(READY)  ## the tests and the examples in the docstrings
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(READY)  ## style
 	$(BIN)/ruff check .
