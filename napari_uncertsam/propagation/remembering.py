@@ -82,7 +82,8 @@ class RememberingWalk:
         view = following(self._view, box, self._ground.shape, self._ground.spacing, ZOOM)
         if view == self._view:
             return
-        self._view, self._tracker = view, self._begin()
+        self._view = view
+        self._tracker = self._begin()
         for step in self._recent[-AGAIN:]:
             number = abs(step.slice_index - self._start)
             self._tracker.look(number, self._ground.look(step.slice_index, view))
