@@ -1,0 +1,147 @@
+"""A mask carried by place, features, brightness and model, on an engine without a model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from napari_uncertsam.engine import Decoded, Embedding
+from napari_uncertsam.estimators.base import decoded_logits
+from napari_uncertsam.propagation import Anchor, carrying
+from napari_uncertsam.propagation.carrying import CarryingWalk
+from napari_uncertsam.propagation.grids import Map, cell_mm, signed_distance
+from napari_uncertsam.propagation.walking import Ground, Step
+from napari_uncertsam.view import View
+from napari_uncertsam.volume import Volume
+from tests.fakes import FakeEngine
+from tests.propagated_scenes import Mask, bright, dice, ellipsoid
+
+SHAPE = (16, 80, 80)
+TUBE = ellipsoid(SHAPE, (7.5, 40, 36), (900, 12, 14))
+
+
+def said(decoded: Decoded) -> tuple[Map, Map]:
+    logits = decoded_logits(decoded)[0]
+    return logits, np.zeros_like(logits)
+
+
+def ground_of(volume: Volume, *, zoom: bool = True, keep_image: bool = True) -> Ground:
+    engine = FakeEngine()
+
+    def look(index: int, view: View) -> Embedding:
+        grey = view.crop(volume.slice(0, index))
+        found = engine.embed(np.repeat(grey[..., None], 3, 2))
+        return found if keep_image else replace(found, image=None)
+
+    shape, spacing = volume.plane_shape(0), volume.plane_spacing(0)
+    return Ground(engine, look, said, shape, spacing, volume.spacing[0], volume.n_slices(0), zoom)
+
+
+def given(mask: Mask, index: int) -> Anchor:
+    return Anchor(index, View.whole(*mask.shape[1:]), np.where(mask[index], 10, -10).astype(np.float32), confirmed=True)
+
+
+def mask_of(step: Step, shape: tuple[int, int]) -> Mask:
+    out = np.zeros(shape, bool)
+    out[step.view.inside(*shape)] = step.view.local_map(step.mean, *shape) > 0
+    return out
+
+
+@pytest.mark.parametrize("zoom", [True, False])
+@pytest.mark.parametrize("keep_image", [True, False])
+def test_an_object_that_does_not_change_is_carried_on(zoom: bool, keep_image: bool) -> None:
+    walk = CarryingWalk(ground_of(bright(TUBE), zoom=zoom, keep_image=keep_image), given(TUBE, 3), ends=True)
+    for index in range(4, 16):
+        step = walk.step(index)
+        assert step is not None
+        assert step.present
+        assert step.slice_index == index
+        assert step.mean.dtype == step.variance.dtype == np.float32
+        assert (step.variance > 0).all()
+        assert (step.view == View.whole(80, 80)) != zoom
+        assert dice(mask_of(step, SHAPE[1:]), TUBE[index]) > 0.9
+
+
+def test_it_ends_where_the_object_does() -> None:
+    mask = TUBE.copy()
+    mask[8:] = False
+    walk = CarryingWalk(ground_of(bright(mask)), given(mask, 5), ends=True)
+    assert [walk.step(i) is not None for i in (6, 7)] == [True, True]
+    assert any(walk.step(i) is None for i in (8, 9))
+
+
+def test_another_brightness_is_the_end_only_where_it_may_end() -> None:
+    """The tube goes on, but in between it is of a grey that it is not at the anchor."""
+    array = np.array(bright(TUBE).array)
+    array[6:][TUBE[6:]] = 150
+    volume = replace(bright(TUBE), array=array)
+    open_end = CarryingWalk(ground_of(volume), given(TUBE, 4), ends=True)
+    assert open_end.step(5) is not None
+    assert open_end.step(6) is None
+    closed = CarryingWalk(ground_of(volume), given(TUBE, 4), ends=False)
+    assert all(closed.step(i) is not None for i in range(5, 10))
+
+
+def test_it_does_not_jump_to_a_neighbour() -> None:
+    other = ellipsoid(SHAPE, (7.5, 40, 66), (900, 10, 10))
+    walk = CarryingWalk(ground_of(bright(TUBE | other)), given(TUBE, 3), ends=True)
+    for index in range(4, 10):
+        step = walk.step(index)
+        assert step is not None
+        assert not (mask_of(step, SHAPE[1:]) & other[index]).any()
+
+
+def test_an_anchor_of_hardly_anything_ends_at_once() -> None:
+    tiny = np.zeros(SHAPE, bool)
+    tiny[3, 40, 40] = True
+    logits = np.full((4, 4), -10, np.float32)
+    logits[2, 2] = 10
+    ground = ground_of(bright(tiny), zoom=False)
+    # Fewer cells of the grid of a whole slice than make a mask: no walk, and no error.
+    anchor = Anchor(3, View(39, 39, 2, 2), logits, confirmed=True)
+    assert CarryingWalk(ground, anchor, ends=True).step(4) is None
+
+
+@pytest.mark.parametrize(("gap", "pixel"), [(1.0, 1.0), (5.0, 0.7)])
+def test_the_place_is_a_normal_distribution_of_the_outline(gap: float, pixel: float) -> None:
+    ground = ground_of(bright(TUBE, (gap, pixel, pixel)))
+    walk = CarryingWalk(ground, given(TUBE, 3), ends=True)
+    before = walk._mean > 0
+    place = walk._place(before)
+    cell = cell_mm(walk._view, before.shape, (pixel, pixel))
+    sigma = carrying.SLOPE * gap + 0.5 * min(cell)
+    probability = norm.cdf(signed_distance(before, cell).astype(float) / sigma)
+    limit = 1 / (1 + np.exp(-carrying._PLACE))
+    np.testing.assert_allclose(1 / (1 + np.exp(-place)), probability.clip(1 - limit, limit), atol=1e-5)
+    assert ((place > 0) == before).all()
+
+
+def test_a_walk_is_the_same_every_time() -> None:
+    first, second = (CarryingWalk(ground_of(bright(TUBE)), given(TUBE, 3), ends=True) for _ in range(2))
+    for index in (4, 5, 6):
+        one, two = first.step(index), second.step(index)
+        assert one is not None
+        assert two is not None
+        assert np.array_equal(one.mean, two.mean)
+        assert np.array_equal(one.variance, two.variance)
+
+
+def test_the_models_variance_is_part_of_it() -> None:
+    ground = ground_of(bright(TUBE))
+
+    def doubtful(decoded: Decoded) -> tuple[Map, Map]:
+        logits, _ = said(decoded)
+        return logits, np.full_like(logits, 9)
+
+    steps = []
+    for how in (said, doubtful):
+        step = CarryingWalk(replace(ground, logits_of=how), given(TUBE, 3), ends=True).step(4)
+        assert step is not None
+        steps.append(step)
+    assert np.array_equal(steps[0].mean, steps[1].mean)
+    more = steps[1].variance - steps[0].variance
+    np.testing.assert_allclose(more, more.mean(), rtol=1e-3)
+    assert more.mean() > 0
