@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from napari_uncertsam.prediction import Settings
 from napari_uncertsam.prompts import Box
 from napari_uncertsam.propagation import Anchor, Propagated
 from napari_uncertsam.propagation.carrying import CarryingWalk
-from napari_uncertsam.propagation.grids import Map
+from napari_uncertsam.propagation.grids import Map, area_px
 from napari_uncertsam.propagation.remembering import RememberingWalk
 from napari_uncertsam.propagation.walking import Ground, LogitsOf, Step, Walk, merged
 from napari_uncertsam.view import View
@@ -164,9 +165,9 @@ class _Propagation:
         anchor = self._request.anchor(start)
         if not (anchor.logits > 0).any():
             raise InputError(f"The mask of slice {start} is empty; draw the object there, or take its prompts away.")
-        if not self._remembers:
-            return CarryingWalk(self._ground, anchor, ends=ends)
         other = None if towards is None else self._request.anchor(towards)
+        if not self._remembers:
+            return CarryingWalk(self._ground, anchor, other, ends=ends)
         return RememberingWalk(self._ground, anchor, other, ends=ends)
 
     def steps(self, span: Span) -> Iterator[Step]:
@@ -211,9 +212,17 @@ class _Propagation:
             self.looked += 0.5
             known = forward.get(index)
             if step is not None and known is not None:
-                yield merged(step, known, (after - index) / (after - before))
+                yield merged(step, known, self._share(before, after, index))
             elif step is not None or known is not None:
                 yield step or known  # type: ignore[misc]
+
+    def _share(self, before: int, after: int, index: int) -> float:
+        """Weight of what came from `before`: by the distance, and by the root of the area, for a tip tells little."""
+        weights = []
+        for slot in (before, after):
+            anchor = self._request.anchor(slot)
+            weights.append(math.sqrt(area_px(anchor.logits > 0, anchor.view)) / abs(index - slot))
+        return weights[0] / sum(weights)
 
     def result(self, step: Step, span: Span) -> Propagated:
         """A step with its figures."""

@@ -24,6 +24,7 @@ from napari_uncertsam.engine import Embedding
 from napari_uncertsam.prompts import Prompts
 from napari_uncertsam.propagation.grids import (
     Map,
+    area_px,
     box_on_slice,
     cell_mm,
     following,
@@ -67,23 +68,38 @@ class CarryingWalk:
     ground : Ground
     anchor : Anchor
         Whose mask is not empty.
+    towards : Anchor, optional
+        At the other end of the walk: what it looks like there, and how large it is, is known as well.
     ends : bool
         Whether the object may end on the way, other than by its mask becoming empty.
     """
 
-    def __init__(self, ground: Ground, anchor: Anchor, *, ends: bool) -> None:
+    def __init__(self, ground: Ground, anchor: Anchor, towards: Anchor | None = None, *, ends: bool) -> None:
         self._ground, self._ends, self._steps = ground, ends, 0
+        self._readout = FeatureReadout()
+        self._grey: GreyLevels | None = None
+        self._size = 0.0
+        for given in (anchor, towards):
+            if given is not None and (given.logits > 0).any():
+                view, mean = self._learn(given)
+                if given is anchor:
+                    self._view, self._mean = view, mean
+
+    def _learn(self, anchor: Anchor) -> tuple[View, Map]:
+        """What the object looks like on an anchor; its view and mask. Brightness is that of the largest one."""
+        ground = self._ground
         box = box_on_slice(anchor.logits > 0, anchor.view)
-        self._view = self._around(following(anchor.view, box, ground.shape, ground.spacing))
-        embedding = ground.look(anchor.slice_index, self._view)
+        view = self._around(following(anchor.view, box, ground.shape, ground.spacing))
+        embedding = ground.look(anchor.slice_index, view)
         grid = _grid_of(embedding)
-        self._mean = np.where(mask_over(anchor, self._view, grid) > 0, SURE, -SURE).astype(np.float32)
-        self._size = self._area(self._mean > 0)
-        self._readout, self._grey = FeatureReadout(), None
-        self._readout.learn(embedding, self._mean)
-        grey, mask = grey_of(embedding, grid), self._mean > 0
-        if grey is not None and mask.any() and not mask.all():
+        mean = np.where(mask_over(anchor, view, grid) > 0, SURE, -SURE).astype(np.float32)
+        self._readout.learn(embedding, mean, given=True)
+        grey, mask = grey_of(embedding, grid), mean > 0
+        size = area_px(mask, view)
+        if size > self._size and grey is not None and mask.any() and not mask.all():
             self._grey = GreyLevels.of(grey, mask)
+        self._size = max(self._size, size)
+        return view, mean
 
     def _around(self, view: View) -> View:
         return view if self._ground.zoom else View.whole(*self._ground.shape)
@@ -128,11 +144,7 @@ class CarryingWalk:
 
     def _growth(self, mask: NDArray[np.bool_]) -> float:
         """Log of how much larger than at the anchor a mask is; 0 where it is not."""
-        return math.log(max(self._area(mask) / self._size, 1.0))
-
-    def _area(self, mask: NDArray[np.bool_]) -> float:
-        """Area of a mask on the grid of the present view, in pixels of the slice."""
-        return max(float(mask.sum()), 1.0) * self._view.height * self._view.width / mask.size
+        return math.log(max(area_px(mask, self._view) / self._size, 1.0))
 
     def _place(self, before: NDArray[np.bool_]) -> Map:
         """Log odds of being inside by the distance from the outline before."""

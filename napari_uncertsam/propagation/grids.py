@@ -70,6 +70,11 @@ def touching(mask: NDArray[np.bool_], before: NDArray[np.bool_]) -> NDArray[np.b
     return np.asarray(np.isin(parts, met[met > 0]))
 
 
+def area_px(mask: NDArray[np.bool_], view: View) -> float:
+    """Area of a mask on a grid over a view, in pixels of the slice; at least that of a cell."""
+    return max(float(mask.sum()), 1.0) * view.height * view.width / mask.size
+
+
 def box_on_slice(mask: NDArray[np.bool_], view: View) -> Box:
     """Box of a mask on a grid over a view, in pixels of the slice."""
     return view.box_to_slice(Box.of_mask(mask), (mask.shape[0], mask.shape[1]))

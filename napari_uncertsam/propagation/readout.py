@@ -40,8 +40,11 @@ class FeatureReadout:
         self._walked: tuple[Tensor, Tensor] | None = None
         self._scale: tuple[Tensor, Tensor] | None = None
 
-    def learn(self, embedding: Embedding, logits: Map) -> None:
-        """Learn from a slice and the logits of its mask, on any grid over the view."""
+    def learn(self, embedding: Embedding, logits: Map, *, given: bool = False) -> None:
+        """Learn from a slice and the logits of its mask, on any grid over the view.
+
+        What is learned from the first slice, and from those whose mask was `given`, is never forgotten.
+        """
         x = self._design(embedding)
         side = round(len(x) ** 0.5)
         values = torch.as_tensor(regridded(logits, (side, side)).ravel(), dtype=torch.float32)
@@ -52,6 +55,8 @@ class FeatureReadout:
         gram, moment = weighted.T @ x, weighted.T @ target
         if self._given is None:
             self._given = gram, moment
+        elif given:
+            self._given = self._given[0] + gram, self._given[1] + moment
         elif self._walked is None:
             self._walked = gram * PACE, moment * PACE
         else:
