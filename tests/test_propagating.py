@@ -13,6 +13,7 @@ from napari_uncertsam.pipeline import Pipeline
 from napari_uncertsam.prompts import Box
 from napari_uncertsam.propagating import Span, figures_of, propagate
 from napari_uncertsam.propagation import Anchor, Propagated
+from napari_uncertsam.propagation.grids import area_px
 from napari_uncertsam.propagation.walking import Step, merged
 from napari_uncertsam.session import Session
 from napari_uncertsam.uncertainty import LN2, binary_entropy
@@ -151,24 +152,26 @@ def test_whole_slices_where_the_zoom_is_off(work: Pipeline, volume: Volume) -> N
 # --- two anchors, and several spans ------------------------------------------------------------------------------
 
 
-def test_between_two_anchors_both_are_heard(work: Pipeline, volume: Volume) -> None:
+def test_between_two_anchors_both_are_heard(work: Pipeline, volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
     anchors = [predicted_anchor(work, volume, ROUND, i) for i in (5, 13)]
+    heard: dict[int, tuple[Step, Step, float]] = {}
+
+    def listening(near: Step, far: Step, share: float) -> Step:
+        heard[near.slice_index] = near, far, share
+        return merged(near, far, share)
+
+    monkeypatch.setattr(propagating, "merged", listening)
     between = filled(work, volume, asked(anchors, [Span(6, 13, 5, 13)]))
-    assert list(between) == list(range(12, 5, -1))
+    assert list(between) == list(heard) == list(range(12, 5, -1))
     assert between[7].anchors == (5, 13)
     assert between[11].anchors == (13, 5)
-    # As the mixture of what each would say alone.
-    forward = filled(work, volume, asked(anchors, [Span(6, 13, 5, None)]))
-    backward = filled(work, volume, asked(anchors, [Span(6, 13, None, 13)]))
+    root = [np.sqrt(area_px(a.logits > 0, a.view)) for a in anchors]
     for index, result in between.items():
-        low, high = (
-            Step(index, r.view, r.mean.astype(np.float32), r.variance.astype(np.float32))
-            for r in (forward[index], backward[index])
-        )
-        expected = merged(high, low, (13 - index) / 8)
-        assert result.view == expected.view
+        from_above, from_below, share = heard[index]
+        weights = root[0] / (index - 5), root[1] / (13 - index)
+        assert share == pytest.approx(weights[0] / sum(weights))
+        expected = merged(from_above, from_below, share)
         np.testing.assert_allclose(result.mean.astype(np.float32), expected.mean, atol=0.02)
-        np.testing.assert_allclose(result.variance.astype(np.float32), expected.variance, atol=0.1, rtol=0.01)
     assert dice(stacked(between.values(), anchors, SHAPE)[5:14], ROUND[5:14]) > 0.9
 
 
