@@ -107,13 +107,6 @@ def correct(session: Session, pipeline: Pipeline, index: int, truth: Mask) -> No
         predict(session, pipeline)
 
 
-def promising(session: Session, indices: list[int], uncertain: NDArray[np.float64], gap: float) -> int:
-    """The slice whose correction takes most of the uncertain area of itself and its neighbours away."""
-    z = np.asarray(indices) * gap
-    shared = np.exp(-np.abs(z[:, None] - z[None]) / 30.0) ** 2
-    return indices[int(np.argmax(shared @ uncertain))]
-
-
 def measure(case: Case, pipeline: Pipeline, draws: int, rng: np.random.Generator) -> dict[str, Any]:
     def begun() -> Session:
         session = Session(case.volume, Settings(n_suggestions=0))
@@ -146,10 +139,9 @@ def measure(case: Case, pipeline: Pipeline, draws: int, rng: np.random.Generator
     }
     if not indices:
         return row
-    uncertain = np.array([f.uncertain_px for f in facts])
     chosen = {
         "uncertain": [session.next_to_review()],
-        "promising": [promising(session, indices, uncertain, case.volume.spacing[0])],
+        "promising": [session.most_useful_slice()],
         "random": [int(i) for i in rng.choice(indices, min(draws, len(indices)), replace=False)],
         "worst": [indices[int(errors.argmax())]],
     }

@@ -7,7 +7,15 @@ from collections.abc import Iterable, Sequence
 
 from napari_uncertsam.annotations import Entry
 from napari_uncertsam.volume import Volume
-from napari_uncertsam.volumetry import Kind, SliceFacts, VolumeEstimate, estimate_volume, slice_distance, voxel_mm3
+from napari_uncertsam.volumetry import (
+    Kind,
+    SliceFacts,
+    VolumeEstimate,
+    estimate_volume,
+    settled_px,
+    slice_distance,
+    voxel_mm3,
+)
 
 
 def facts_of(index: int, entry: Entry, stale: bool) -> SliceFacts:
@@ -33,12 +41,29 @@ def next_to_review(facts: Iterable[SliceFacts]) -> int | None:
 
     One of which the uncertainty is not known comes first.
     """
-    left = [f for f in facts if f.kind == "propagated" and not f.reviewed]
+    left = _not_looked_at(facts)
 
     def urgency(fact: SliceFacts) -> tuple[float, int]:
         return (math.inf if math.isnan(fact.uncertainty) else fact.uncertainty, -fact.slice_index)
 
     return max(left, key=urgency).slice_index if left else None
+
+
+def most_useful(facts: Iterable[SliceFacts], volume: Volume, plane: int) -> tuple[int, float] | None:
+    """The slice, of those that nobody has looked at, whose correction is expected to settle most, and how many pixels.
+
+    Only the uncertain area of slices that nobody has looked at counts: the others stay as they are.
+    """
+    left = _not_looked_at(facts)
+    if volume.ndim != 3 or not left:
+        return None
+    settled = settled_px(left, slice_distance(volume, plane))
+    best = int(settled.argmax())
+    return left[best].slice_index, float(settled[best])
+
+
+def _not_looked_at(facts: Iterable[SliceFacts]) -> list[SliceFacts]:
+    return [f for f in facts if f.kind == "propagated" and not f.reviewed]
 
 
 def volume_of(facts: Sequence[SliceFacts], volume: Volume, plane: int) -> VolumeEstimate | None:

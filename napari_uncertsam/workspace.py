@@ -245,6 +245,15 @@ class Workspace:
         """The most uncertain slice with a propagated mask that was not reviewed, out of date or not."""
         return facts.next_to_review(self.slice_facts())
 
+    def most_useful_slice(self) -> int | None:
+        """The slice, of those that :meth:`next_to_review` goes through, whose correction is expected to settle most.
+
+        The most uncertain one is often the far end of the object, where a correction helps few other slices; see
+        :func:`napari_uncertsam.volumetry.settled_px`.
+        """
+        found = facts.most_useful(self.slice_facts(), self.volume, self.plane)
+        return None if found is None else found[0]
+
     def volume_estimate(self) -> VolumeEstimate | None:
         """Volume of the current object by the slices of the current plane, None without any and for a 2D image."""
         return facts.volume_of(self.slice_facts(), self.volume, self.plane)

@@ -469,6 +469,25 @@ def test_what_to_review_next() -> None:
     assert order == [2, 3, 4, 1]
 
 
+def test_where_a_correction_helps_most() -> None:
+    session = opened(20)
+    assert session.most_useful_slice() is None
+    segment(session, 0)
+    assert session.most_useful_slice() is None  # all are the user's own
+    request = session.propagation_request()
+    uncertain = {5: 40.0, 6: 40.0, 7: 40.0, 19: 60.0}  # 2 mm apart; the far end is the most uncertain one
+    for index, px in uncertain.items():
+        result = propagated(index, SHAPE, SMALL, (0,), mean_uncertainty=px / 100, uncertain_px=px)
+        session.deliver_propagated(request, [result])
+    assert (session.next_to_review(), session.most_useful_slice()) == (19, 6)
+    session.set_reviewed(6)  # stays as it is: neither to be corrected nor settled by a correction of others
+    assert session.most_useful_slice() == 7  # nearer to 19 than 5 is
+    for index in (5, 7, 19):
+        session.set_reviewed(index)
+    assert session.most_useful_slice() is None
+    assert Session(Volume(np.zeros(SHAPE))).most_useful_slice() is None
+
+
 def test_the_volume_is_that_of_the_slices() -> None:
     session = opened()
     segment(session, 5)

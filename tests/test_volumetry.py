@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from napari_uncertsam.errors import InputError
 from napari_uncertsam.volume import Volume
-from napari_uncertsam.volumetry import estimate_volume, slice_distance, voxel_mm3
+from napari_uncertsam.volumetry import SliceFacts, estimate_volume, settled_px, slice_distance, voxel_mm3
 
 SLICES = st.lists(st.tuples(st.floats(0, 1e4), st.floats(0, 1e3), st.floats(0, 50)), min_size=1, max_size=12)
+SPACING = st.floats(0.01, 50)
 
 
 @given(SLICES, st.floats(0.1, 100), st.floats(0.01, 10))
@@ -45,6 +46,29 @@ def test_all_wrong_together_or_each_on_its_own() -> None:
 def test_what_does_not_fit_is_refused(bad: tuple[list[float], list[float], list[float], float]) -> None:
     with pytest.raises(InputError):
         estimate_volume(*bad)
+
+
+def fact(index: int, uncertain_px: float) -> SliceFacts:
+    return SliceFacts(index, "propagated", 0.1, 100.0, 1.0, uncertain_px, None, reviewed=False, stale=False)
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.floats(0, 1e4)), max_size=12, unique_by=lambda s: s[0]), SPACING)
+@settings(max_examples=60, deadline=None)
+def test_what_a_correction_settles_is_the_sum_over_all_pairs(slices: list[tuple[int, float]], spacing: float) -> None:
+    found = settled_px([fact(*s) for s in slices], spacing)
+    expected = [sum(math.exp(-2 * abs(i - j) * spacing / 30) * px for j, px in slices) for i, _ in slices]
+    assert found == pytest.approx(expected, abs=1e-9)
+
+
+def test_an_uncertain_area_that_is_not_known_settles_nothing() -> None:
+    facts = [fact(3, math.nan), fact(4, 100.0), fact(34, 7.0)]
+    assert settled_px(facts, 1000.0) == pytest.approx([0, 100, 7])
+    assert settled_px(facts, 1.0)[:2] == pytest.approx(
+        [100 * math.exp(-2 / 30) + 7 * math.exp(-62 / 30), 100 + 7 / math.e**2]
+    )
+    for spacing in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(InputError, match="positive"):
+            settled_px(facts, spacing)
 
 
 def test_sheared_and_oblique_voxels() -> None:

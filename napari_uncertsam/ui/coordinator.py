@@ -98,6 +98,7 @@ class Coordinator(QObject):
             "propagate": self.reviewing.propagate,
             "toggle_reviewed": self.reviewing.toggle_reviewed,
             "next_uncertain_slice": self.reviewing.next,
+            "most_useful_slice": self.reviewing.go_where_useful,
         }
 
     def _connect(self) -> None:

@@ -45,6 +45,7 @@ KEYS = (
     Key("G", "propagate", "propagate from your slices to all others of the volume"),
     Key("K", "toggle_reviewed", "this slice is reviewed, or it is not"),
     Key("]", "next_uncertain_slice", "this slice is fine: go to the most uncertain one not yet reviewed"),
+    Key("[", "most_useful_slice", "go to the slice where a correction helps most; nothing is marked as reviewed"),
 )
 
 #: On `mask`, napari's own painting keys stay; only its undo, which knows nothing of predictions, is replaced.

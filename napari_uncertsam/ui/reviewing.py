@@ -8,7 +8,7 @@ from typing import Any
 
 from qtpy.QtCore import QObject, QTimer
 
-from napari_uncertsam.facts import next_to_review, volume_of
+from napari_uncertsam.facts import most_useful, next_to_review, volume_of
 from napari_uncertsam.session import Session
 from napari_uncertsam.ui.messages import Messages
 from napari_uncertsam.ui.runner import Runner
@@ -68,6 +68,7 @@ class Reviewing(QObject):
         self._timer.timeout.connect(self.show)
         panel.propagate_requested.connect(self.propagate)
         panel.next_requested.connect(self.next)
+        panel.useful_requested.connect(self.go_where_useful)
         panel.slice_requested.connect(show_slice)
         panel.reviewed_requested.connect(self.set_reviewed)
         runner.propagating.connect(panel.set_propagating)
@@ -121,7 +122,8 @@ class Reviewing(QObject):
         self._shown = session.plane, session.object_id
         self._panel.set_slices(facts, session.volume.n_slices(session.plane))
         estimate = volume_of(facts, session.volume, session.plane)  # the session would collect them again
-        self._panel.set_text(slices_text(facts, estimate, next_to_review(facts), self._voxel_ml))
+        useful = most_useful(facts, session.volume, session.plane)
+        self._panel.set_text(slices_text(facts, estimate, next_to_review(facts), self._voxel_ml, useful))
         self._show_present(session)
 
     def _show_present(self, session: Session) -> None:
@@ -177,12 +179,27 @@ class Reviewing(QObject):
         if here is not None and seen and not (here.reviewed or is_own(here)):
             self.set_reviewed(True)
         index = session.next_to_review()
+        if index is None and self._facts and all(is_own(fact) for fact in self._facts.values()):
+            self._next_own(session.slice_index)
+        else:
+            self._go(index)
+
+    def go_where_useful(self) -> None:
+        """Go to the slice whose correction is expected to settle most; nothing is marked as reviewed."""
+        if self._target is None:
+            self._messages.say(ONE_IMAGE)
+            return
+        self._update()
+        self._go(self._target.session.most_useful_slice())
+
+    def _go(self, index: int | None) -> None:
+        """To a slice, or say why there is none to go to."""
         if index is not None:
             self._show_slice(index)
         elif not self._facts:
             self._messages.say(NOTHING_YET)
         elif all(is_own(fact) for fact in self._facts.values()):
-            self._next_own(session.slice_index)
+            self._messages.say(ALL_OWN)
         else:
             self._messages.say(all_reviewed_text(list(self._facts.values())))
 

@@ -21,6 +21,10 @@ CORRECT = "Click inside or outside to correct this slice, then propagate again."
 ONE_IMAGE = "This image has a single slice: there is no other to look at."
 NOTHING_YET = "No slice of this plane has been segmented yet: draw a box on one, then propagate it."
 ALL_OWN = "Every slice with a mask is your own: Propagate (G) fills in the others."
+HELPS_TIP = (
+    "Go to the slice whose correction is expected to settle most uncertain mask, there and on its neighbours; "
+    "nothing is marked as reviewed ( [ )"
+)
 _KINDS = {
     "prompted": "yours",
     "painted": "painted by you",
@@ -33,7 +37,8 @@ _KINDS = {
 class SlicesText:
     """The lines of the panel; an empty one is not shown.
 
-    `button` is the name of the button that propagates, `warns` whether `caption` is about something to be done.
+    `button` is the name of the button that propagates, `warns` whether `caption` is about something to be done, and
+    `useful` what the button that goes to where a correction helps most does.
     """
 
     volume: str = NOT_KNOWN
@@ -41,6 +46,7 @@ class SlicesText:
     counted: str = ""
     button: str = PROPAGATE
     warns: bool = False
+    useful: str = HELPS_TIP
 
 
 def slices_text(
@@ -48,6 +54,7 @@ def slices_text(
     estimate: VolumeEstimate | None,
     next_slice: int | None,
     voxel_ml: float | None = None,
+    useful: tuple[int, float] | None = None,
 ) -> SlicesText:
     """Describe all slices of an object.
 
@@ -60,6 +67,8 @@ def slices_text(
         The most uncertain slice that nobody has looked at.
     voxel_ml : float, optional
         Of a voxel, where the spacing is not known: the volume is given in voxels then.
+    useful : (int, float), optional
+        The slice whose correction is expected to settle most, and how many pixels.
     """
     stale = sum(f.stale for f in facts)
     if stale:
@@ -73,7 +82,20 @@ def slices_text(
     else:
         caption = ""
     button = PROPAGATE_AGAIN if stale else PROPAGATE
-    return SlicesText(volume_text(estimate, voxel_ml), caption, counted_text(facts), button, bool(stale))
+    helps = HELPS_TIP if useful is None else useful_text(*useful)
+    return SlicesText(volume_text(estimate, voxel_ml), caption, counted_text(facts), button, bool(stale), helps)
+
+
+def useful_text(index: int, settled_px: float) -> str:
+    """What a correction of a slice is good for.
+
+    Examples
+    --------
+    >>> useful_text(31, 840.2)
+    'Slice 31: correcting it is expected to settle 840 px of uncertain mask here and on its neighbours ( [ )'
+    """
+    settled = f"{pixels_text(settled_px, None)} of uncertain mask"
+    return f"Slice {index}: correcting it is expected to settle {settled} here and on its neighbours ( [ )"
 
 
 def is_own(fact: SliceFacts) -> bool:

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QCheckBox, QLabel, QVBoxLayout, QWidget
 
 from napari_uncertsam.ui.parts import button, heading, row
 from napari_uncertsam.ui.slice_plot import SlicePlot
-from napari_uncertsam.ui.slice_texts import PROPAGATE, PROPAGATING, SlicesText
+from napari_uncertsam.ui.slice_texts import HELPS_TIP, PROPAGATE, PROPAGATING, SlicesText
 from napari_uncertsam.volumetry import SliceFacts
 
 _WARN = "#f08c00"  # can be read on dark and on light
@@ -23,6 +23,7 @@ class VolumePanel(QWidget):
 
     propagate_requested = Signal()
     next_requested = Signal()
+    useful_requested = Signal()
     slice_requested = Signal(int)
     reviewed_requested = Signal(bool)
 
@@ -31,6 +32,7 @@ class VolumePanel(QWidget):
         self._propagating, self._text = False, SlicesText()
         self._propagate = button(PROPAGATE, _PROPAGATE_TIP, self.propagate_requested)
         self._next = button("Next to review", _NEXT_TIP, self.next_requested)
+        self._useful = button("Where a correction helps most", HELPS_TIP, self.useful_requested)
         self._volume, self._caption, self._counted = QLabel(), QLabel(), QLabel()
         self._volume.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._volume.setAccessibleName("Volume of the object")
@@ -44,7 +46,7 @@ class VolumePanel(QWidget):
         self._reviewed.clicked.connect(self.reviewed_requested)
         self.plot = SlicePlot()
         self.plot.slice_chosen.connect(self.slice_requested)
-        for widget in (self._propagate, self._next, self._reviewed):
+        for widget in (self._propagate, self._next, self._useful, self._reviewed):
             widget.setFocusPolicy(Qt.FocusPolicy.TabFocus)  # a click leaves the keyboard with the image
         self._lay_out()
         self.set_text(SlicesText())
@@ -60,7 +62,8 @@ class VolumePanel(QWidget):
         layout.setSpacing(4)
         for part in (
             heading("Through the slices", "From the slices that you gave to the whole object"),
-            row((self._propagate, 1), (self._next, 1)),
+            self._propagate,
+            row((self._next, 1), (self._useful, 1)),
             row(title, (self._volume, 1)),
             self.plot,
             self._caption,
@@ -70,13 +73,14 @@ class VolumePanel(QWidget):
         self._counted.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
 
     def set_text(self, text: SlicesText) -> None:
-        """Volume, caption, count, and what the button that propagates is called."""
+        """Volume, caption, count, where a correction helps most, and what the button that propagates is called."""
         self._text = text
         self._volume.setText(text.volume)
         self._caption.setText(text.caption)
         self._caption.setStyleSheet(f"color: {_WARN};" if text.warns else "")
         self._caption.setVisible(bool(text.caption))
         self._counted.setText(text.counted)
+        self._useful.setToolTip(text.useful)
         self._name_button()
 
     def set_slices(self, facts: Sequence[SliceFacts], count: int) -> None:

@@ -185,6 +185,20 @@ def test_going_through_what_nobody_has_looked_at(open_ball, monkeypatch):
     assert opened.session.slice_index == 4
 
 
+def test_going_where_a_correction_helps_most_marks_nothing(open_ball):
+    opened = open_ball()
+    press(opened, "[")
+    assert opened.message == ALL_OWN
+    press(opened, "G")
+    for trigger in (lambda: press(opened, "["), button(opened, "Where a correction helps most").click):
+        opened.viewer.dims.set_point(0, LAST)
+        opened.settle()
+        trigger()
+        assert opened.session.slice_index == opened.session.most_useful_slice() == 6  # two slices below, four above
+        assert "1 of 8 slices reviewed" in panel(opened)
+    assert button(opened, "Where a correction helps most").toolTip().startswith("Slice 6: correcting it")
+
+
 def test_a_correction_meanwhile_stops_the_propagation_and_the_rest_is_asked_for_again(open_ball, qtbot):
     opened = open_ball()
     jobs = opened.coordinator.jobs
@@ -235,7 +249,7 @@ def test_clicks_go_first_and_cancel_keeps_what_came(open_ball, qtbot):
     opened.coordinator.images.open(opened.viewer.layers["photo"])
     opened.settle()  # the propagation of the image that was left has stopped
     assert opened.view.slices.isHidden()
-    for key in ("]", "K"):
+    for key in ("]", "[", "K"):
         press(opened, key)
         assert opened.message == ONE_IMAGE
     press(opened, "G")

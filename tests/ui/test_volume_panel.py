@@ -9,10 +9,11 @@ import pytest
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QColor, QImage, QMouseEvent, QPalette
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QCheckBox
+from qtpy.QtWidgets import QCheckBox, QPushButton
 
 from napari_uncertsam.ui.slice_plot import OWN_COLOUR, PROPAGATED_COLOUR, REVIEWED_COLOUR, SlicePlot
 from napari_uncertsam.ui.slice_texts import (
+    HELPS_TIP,
     PROPAGATE,
     PROPAGATE_AGAIN,
     PROPAGATING,
@@ -136,6 +137,19 @@ def test_the_panel_says_what_there_is_and_what_to_do(qtbot):
     panel.reviewed_requested.connect(wanted.append)
     panel.findChild(QCheckBox).click()
     assert wanted == [False]
+
+
+def test_the_panel_goes_where_a_correction_helps_most(qtbot):
+    panel = VolumePanel()
+    qtbot.addWidget(panel)
+    helps = next(b for b in panel.findChildren(QPushButton) if b.text() == "Where a correction helps most")
+    assert helps.toolTip() == HELPS_TIP
+    panel.set_text(slices_text([fact(30), fact(31)], None, 30, useful=(31, 840.2)))
+    assert helps.toolTip().startswith(
+        "Slice 31: correcting it is expected to settle 840 px of uncertain mask here and on"
+    )
+    with qtbot.waitSignal(panel.useful_requested):
+        helps.click()
 
 
 def test_texts_of_slices_and_volumes():
