@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from napari_uncertsam.prompts import Box
 from napari_uncertsam.propagation.grids import (
+    area_px,
     box_on_slice,
     cell_mm,
     following,
@@ -114,6 +115,13 @@ def test_only_what_overlaps_is_kept() -> None:
     assert np.array_equal(touching(mask, before), expected)
     assert not touching(mask, ~mask).any()
     assert not touching(np.zeros_like(mask), before).any()
+
+
+def test_area_in_pixels_of_the_slice() -> None:
+    mask = np.zeros((16, 16), bool)
+    assert area_px(mask, View(0, 0, 32, 48)) == 6  # at least a cell
+    mask[4:8, 2:10] = True
+    assert area_px(mask, View(0, 0, 32, 48)) == 32 * 6
 
 
 def test_box_of_a_mask_on_the_slice() -> None:

@@ -88,6 +88,20 @@ def test_later_slices_count_less_and_less(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(variance.ravel(), np.diag(x @ np.linalg.inv(precision) @ x.T), rtol=1e-3)
 
 
+def test_given_slices_are_never_forgotten(rng: np.random.Generator) -> None:
+    first, second = (embedding_of(rng, disc() > 0) for _ in range(2))
+    found = FeatureReadout()
+    found.learn(first, disc())
+    found.learn(second, disc(), given=True)
+    precision = readout.PRECISION * np.eye(10)
+    for embedding in (first, second):
+        x = design(embedding, first)
+        precision += (x * weights_of(disc())[1][:, None]).T @ x
+    x = design(second, first)
+    _, variance = found.read(second, (SIDE, SIDE))
+    np.testing.assert_allclose(variance.ravel(), np.diag(x @ np.linalg.inv(precision) @ x.T), rtol=1e-3)
+
+
 def test_what_was_learned_makes_it_surer(rng: np.random.Generator) -> None:
     embedding = embedding_of(rng, disc() > 0)
     found = FeatureReadout()
