@@ -15,9 +15,9 @@ from napari_uncertsam.volume import Volume
 
 #: Where the mask of a slice comes from: prompts, other slices, the user's hand, or prompts of which no maps are kept.
 Kind = Literal["prompted", "propagated", "painted", "remembered"]
-#: Distance in millimetres over which the errors of two slices have a correlation of 1 / e. Infinite: all slices are wrong
-#: together, since a mask that leaks goes on leaking. Of 16 propagated objects the 90 % interval held 62 % with 15 mm,
-#: 81 % with 100 mm and 88 % so.
+#: Distance in millimetres over which the errors of two slices have a correlation of 1 / e. Infinite: all slices are
+#: wrong together, since a mask that leaks goes on leaking. Of 16 propagated objects the 90 % interval held 62 % with
+#: 15 mm, 81 % with 100 mm and 88 % so.
 LENGTH_MM = math.inf
 #: The same for what a correction tells of other slices. An assumption, too, and a longer one: a corrected mask
 #: is carried on. `benchmarks/propagation.py` measures what correcting the slices brings that are chosen with it.
