@@ -19,8 +19,8 @@ Kind = Literal["prompted", "propagated", "painted", "remembered"]
 #: wrong together, since a mask that leaks goes on leaking. Of 16 propagated objects the 90 % interval held 62 % with
 #: 15 mm, 81 % with 100 mm and 88 % so.
 LENGTH_MM = math.inf
-#: The same for what a correction of one slice tells of another. An assumption, and a finite length: with an infinite one
-#: all slices would be equally good to correct. `benchmarks/propagation.py` measures slices that are chosen with it.
+#: The same for what a correction of one slice tells of another. An assumption, and a finite one: with an infinite
+#: length any slice would be as good to correct. `benchmarks/propagation.py` measures slices that are chosen with it.
 CORRECTION_LENGTH_MM = 30.0
 #: Half the width of a 90 % interval of a normal distribution, in standard deviations.
 _NORMAL_90 = 1.6448536269514722
