@@ -400,13 +400,13 @@ def test_sentences_for_bad_files_and_folders(tmp_path, stored):
         read(tmp_path / "nowhere")
 
 
-@settings(max_examples=60, deadline=None)
-@given(data=st.data(), multi_frame=st.booleans())
-def test_a_changed_byte_is_a_volume_or_a_sentence(tmp_path_factory, data, multi_frame):
-    folder, stored = tmp_path_factory.mktemp("changed"), stored_values((3, 4, 4))
-    path = save(folder, [enhanced(stored)] if multi_frame else series(stored))[0]
+@pytest.mark.parametrize("seed", range(30))
+def test_a_changed_byte_is_a_volume_or_a_sentence(tmp_path, seed):
+    # Not by hypothesis: the length of a file depends on the identifiers that were drawn for it.
+    rng, stored = np.random.default_rng(seed), stored_values((3, 4, 4))
+    path = save(tmp_path / "changed", [enhanced(stored)] if seed % 2 else series(stored))[0]
     content = bytearray(path.read_bytes())
-    content[data.draw(st.integers(128, len(content) - 1))] = data.draw(st.integers(0, 255))
+    content[int(rng.integers(128, len(content)))] = int(rng.integers(256))
     path.write_bytes(content)
     try:
         assert np.asarray(read(path).array).size
