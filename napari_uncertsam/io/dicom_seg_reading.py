@@ -65,9 +65,10 @@ def _placed(segmentation: Any, series: DicomSeries, shape: tuple[int, ...], name
     threshold = segmentation.MaximumFractionalValue / 2 if kind == "FRACTIONAL" else 0.5
     result = np.zeros(shape, np.int32)
     shared = segmentation.SharedFunctionalGroupsSequence[0]
+    bits = _single_bits(segmentation)
     for number, own in enumerate(segmentation.PerFrameFunctionalGroupsSequence, 1):
         index = _slice_at(own, shared, series, name)
-        stored = segmentation.get_stored_frame(number)
+        stored = bits[number - 1] if bits is not None else segmentation.get_stored_frame(number)
         if kind == "LABELMAP":
             values = np.array([labels.get(v, v) for v in range(int(stored.max()) + 1)])[stored]
             inside = values > 0
@@ -102,3 +103,16 @@ def _slice_at(own: Any, shared: Any, series: DicomSeries, name: str) -> int:
 
 def _of_frame(group: str, own: Any, shared: Any) -> Any:
     return (own if group in own else shared)[group][0]
+
+
+def _single_bits(segmentation: Any) -> NDArray[np.uint8] | None:
+    """All frames of one bit a voxel, ``(n, rows, columns)``; None where they are stored otherwise.
+
+    Frames follow each other without padding, so where one has no whole number of bytes the next begins inside a byte:
+    taken together they cannot be misread.
+    """
+    if segmentation.BitsAllocated != 1 or segmentation.file_meta.TransferSyntaxUID.is_encapsulated:
+        return None
+    shape = int(segmentation.NumberOfFrames), int(segmentation.Rows), int(segmentation.Columns)
+    bits = np.unpackbits(np.frombuffer(segmentation.PixelData, np.uint8), bitorder="little")
+    return np.asarray(bits[: shape[0] * shape[1] * shape[2]].reshape(shape))
