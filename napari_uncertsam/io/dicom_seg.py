@@ -161,6 +161,8 @@ def _write(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 made = _segmentation(highdicom, series, sources, pixels, segments, kind)
+                if kind == "BINARY" and pixels.shape[1] * pixels.shape[2] % 8:
+                    made.PixelData = _packed(made, series, pixels)
                 made.save_as(temporary)
         except (ValueError, TypeError, AttributeError, KeyError, RuntimeError) as error:
             raise InputError(
@@ -168,6 +170,22 @@ def _write(
                 f"({first_line(error)}); write a .nii.gz instead."
             ) from error
     return path
+
+
+def _packed(made: Any, series: DicomSeries, pixels: NDArray[Any]) -> bytes:
+    """The frames of a segmentation, one bit a voxel, without padding between them.
+
+    highdicom 0.28 gets them wrong where a frame has no whole number of bytes.
+    """
+    frames = []
+    for own in made.PerFrameFunctionalGroupsSequence:
+        position = np.array(own.PlanePositionSequence[0].ImagePositionPatient, float)
+        index = int(np.linalg.norm(np.array(series.positions) - position, axis=1).argmin())
+        segment = int(own.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        plane = pixels[index]
+        frames.append(plane == segment if plane.ndim == 2 else plane[..., segment - 1] > 0)
+    packed = np.packbits(np.stack(frames).ravel(), bitorder="little").tobytes()
+    return packed + b"\0" * (len(packed) % 2)
 
 
 def _segmentation(
