@@ -61,7 +61,8 @@ def propagate(
         typer.Option(help="Where the uncertainty comes from; laplace, or prompt where the model has no posterior yet."),
     ] = None,
     window: Annotated[
-        str | None, typer.Option(help='Intensities: a CT preset such as "lung", or LOW,HIGH; automatic without it.')
+        str | None,
+        typer.Option(help='Intensities: a CT preset such as "lung", or LOW,HIGH; soft tissue for CT without it.'),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,

@@ -51,7 +51,8 @@ def segment(
         typer.Option(help="What its map shows: entropy, mutual-information or std; the method's own without it."),
     ] = None,
     window: Annotated[
-        str | None, typer.Option(help='Intensities: a CT preset such as "lung", or LOW,HIGH; automatic without it.')
+        str | None,
+        typer.Option(help='Intensities: a CT preset such as "lung", or LOW,HIGH; soft tissue for CT without it.'),
     ] = None,
     refine: Annotated[int, typer.Option(min=0, metavar="ROUNDS", help="Automatic refinement rounds.")] = 0,
     ugpa: Annotated[
