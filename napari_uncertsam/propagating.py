@@ -195,7 +195,7 @@ class _Propagation:
                 held.clear()
 
     def _between(self, before: int, after: int, indices: range) -> Iterator[Step]:
-        """From both ends, merged by the distance from them; the object does not end in between."""
+        """From both ends, merged as :meth:`_share` says; the object does not end in between."""
         forward: dict[int, Step] = {}
         walk = self._walk(before, after, ends=False)
         for index in indices:

@@ -162,14 +162,11 @@ class PointBelief:
 
     def sample(self, n: int, rng: np.random.Generator) -> NDArray[np.float32]:
         """Logits ``(n, h, w)``, each shifted by one ``-logit(u)``: the positive cells are the level set ``P > u``."""
-        shift = logit(rng.random((positive_count(n), 1, 1))).astype(np.float32)
-        return np.asarray(self.logits_map - shift, np.float32)
+        return sampled_level_sets(self.logits_map, n, rng)
 
     def area_interval(self, level: float = 0.9) -> tuple[float, float]:
         """Areas in cells of the level sets ``P > (1 + level) / 2`` and ``P > (1 - level) / 2``."""
-        check_level(level)
-        low, high = logit(np.array([(1 + level) / 2, (1 - level) / 2]))
-        return float((self.logits_map > low).sum()), float((self.logits_map > high).sum())
+        return level_set_interval(self.logits_map, level)
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,6 +244,19 @@ class EnsembleBelief:
     def area_interval(self, level: float = 0.9) -> tuple[float, float]:
         """Central interval of the pooled areas, in cells; see the class."""
         return area_interval([level_set_areas(p) for p in sigmoid(self.members)], level)
+
+
+def sampled_level_sets(logits: Map, n: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Logits ``(n, h, w)``, each shifted by one ``-logit(u)``: the positive cells are the level set ``P > u``."""
+    shift = logit(rng.random((positive_count(n), 1, 1))).astype(np.float32)
+    return np.asarray(logits - shift, np.float32)
+
+
+def level_set_interval(logits: Map, level: float) -> tuple[float, float]:
+    """Areas in cells of the level sets ``P > (1 + level) / 2`` and ``P > (1 - level) / 2``."""
+    check_level(level)
+    low, high = logit(np.array([(1 + level) / 2, (1 - level) / 2]))
+    return float((logits > low).sum()), float((logits > high).sum())
 
 
 def level_set_areas(probability: ArrayLike, levels: int = LEVELS) -> NDArray[np.int64]:

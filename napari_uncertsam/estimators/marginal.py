@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_uncertsam.errors import InputError
-from napari_uncertsam.estimators.base import Map, check_level, clamped, finite_maps, positive_count
+from napari_uncertsam.estimators.base import Map, clamped, finite_maps, level_set_interval, sampled_level_sets
 from napari_uncertsam.estimators.laplace.moments import mean_probability, probability_spread
-from napari_uncertsam.uncertainty import binary_entropy, logit, sigmoid
+from napari_uncertsam.uncertainty import binary_entropy, sigmoid
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,12 +90,8 @@ class MarginalBelief:
 
     def sample(self, n: int, rng: np.random.Generator) -> NDArray[np.float32]:
         """Logits ``(n, h, w)``, each shifted by one ``-logit(u)``: the positive cells are the level set ``P > u``."""
-        shift = logit(rng.random((positive_count(n), 1, 1))).astype(np.float32)
-        return np.asarray(self.logits() - shift, np.float32)
+        return sampled_level_sets(self.logits(), n, rng)
 
     def area_interval(self, level: float = 0.9) -> tuple[float, float]:
         """Areas in cells of the level sets ``P > (1 + level) / 2`` and ``P > (1 - level) / 2``."""
-        check_level(level)
-        low, high = logit(np.array([(1 + level) / 2, (1 - level) / 2]))
-        values = self.logits()
-        return float((values > low).sum()), float((values > high).sum())
+        return level_set_interval(self.logits(), level)

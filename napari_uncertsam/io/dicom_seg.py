@@ -179,8 +179,7 @@ def _packed(made: Any, series: DicomSeries, pixels: NDArray[Any]) -> bytes:
     """
     frames = []
     for own in made.PerFrameFunctionalGroupsSequence:
-        position = np.array(own.PlanePositionSequence[0].ImagePositionPatient, float)
-        index = int(np.linalg.norm(np.array(series.positions) - position, axis=1).argmin())
+        index, _ = series.nearest(own.PlanePositionSequence[0].ImagePositionPatient)
         segment = int(own.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
         plane = pixels[index]
         frames.append(plane == segment if plane.ndim == 2 else plane[..., segment - 1] > 0)

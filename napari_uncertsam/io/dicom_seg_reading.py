@@ -92,11 +92,9 @@ def _labels(segmentation: Any) -> dict[int, int]:
 
 def _slice_at(own: Any, shared: Any, series: DicomSeries, name: str) -> int:
     orientation = np.array(_of_frame("PlaneOrientationSequence", own, shared).ImageOrientationPatient, float)
-    position = np.array(_of_frame("PlanePositionSequence", own, shared).ImagePositionPatient, float)
-    distance = np.linalg.norm(np.array(series.positions) - position, axis=1)
-    index = int(distance.argmin())
+    index, distance = series.nearest(_of_frame("PlanePositionSequence", own, shared).ImagePositionPatient)
     tolerance = 0.01 * min(series.slice_spacing, *series.pixel_spacing)
-    if not np.allclose(orientation, series.orientation, rtol=0, atol=1e-3) or distance[index] > max(tolerance, 1e-3):
+    if not np.allclose(orientation, series.orientation, rtol=0, atol=1e-3) or distance > max(tolerance, 1e-3):
         raise InputError(f"{name} lies on another grid than the slices of the volume; open its own series.")
     return index
 

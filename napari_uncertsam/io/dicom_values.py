@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 Vector = tuple[float, float, float]
 #: Direction cosines of a row, then of a column, in the patient's LPS axes.
@@ -135,3 +138,9 @@ class DicomSeries:
     key: str
     modality: str
     multi_frame: bool
+
+    def nearest(self, position: Sequence[float]) -> tuple[int, float]:
+        """The slice whose first pixel is nearest to a position in LPS millimetres, and how far it is."""
+        distance = np.linalg.norm(np.array(self.positions) - np.array(position, float), axis=1)
+        index = int(distance.argmin())
+        return index, float(distance[index])

@@ -34,7 +34,7 @@ from napari_uncertsam.propagation.grids import (
 )
 from napari_uncertsam.propagation.readout import FeatureReadout, GreyLevels, grey_of
 from napari_uncertsam.propagation.values import Anchor
-from napari_uncertsam.propagation.walking import Ground, Step, mask_over
+from napari_uncertsam.propagation.walking import DRIFT, Ground, Step, mask_over
 from napari_uncertsam.view import View
 
 #: Millimetres that an outline moves (one standard deviation) for every millimetre between slices.
@@ -56,8 +56,6 @@ PRESENT = -1.0
 FEWEST = 3
 #: The witnesses are not independent of each other: their sum is this many times too sure.
 OVERCONFIDENCE = 3.0
-#: Variance that the logits gain with every slice further from what the person gave.
-DRIFT = 0.3
 
 
 class CarryingWalk:

@@ -21,14 +21,21 @@ def moved(values: Map, old: View, new: View) -> Map:
     """A map over one view on the grid of the same size over another; edge values are repeated beyond the old one."""
     if old == new:
         return values
-    height, width = values.shape
-    rows, columns = np.arange(height, dtype=np.float64), np.arange(width, dtype=np.float64)
-    y = new.top + (rows + 0.5) * new.height / height - 0.5
-    x = new.left + (columns + 0.5) * new.width / width - 0.5
-    places = np.meshgrid(
-        (y + 0.5 - old.top) * height / old.height - 0.5, (x + 0.5 - old.left) * width / old.width - 0.5, indexing="ij"
-    )
+    grid = values.shape[0], values.shape[1]
+    places = np.meshgrid(*cells_between(new, grid, old, grid), indexing="ij")
     return np.asarray(ndimage.map_coordinates(values, places, order=1, mode="nearest"), np.float32)
+
+
+def cells_between(
+    view: View, grid: tuple[int, int], other: View, other_grid: tuple[int, int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Rows and columns of a grid over a view as fractional cells of another grid over another view."""
+    rows, columns = (np.arange(n, dtype=np.float64) for n in grid)
+    y = view.top + (rows + 0.5) * view.height / grid[0] - 0.5
+    x = view.left + (columns + 0.5) * view.width / grid[1] - 0.5
+    y = (y + 0.5 - other.top) * other_grid[0] / other.height - 0.5
+    x = (x + 0.5 - other.left) * other_grid[1] / other.width - 0.5
+    return y, x
 
 
 def regridded(values: Map, grid: tuple[int, int]) -> Map:

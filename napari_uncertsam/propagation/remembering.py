@@ -11,7 +11,7 @@ import numpy as np
 from napari_uncertsam.engine import Decoded, RemembersSlices, Tracker
 from napari_uncertsam.propagation.grids import Map, box_on_slice, following, moved
 from napari_uncertsam.propagation.values import Anchor
-from napari_uncertsam.propagation.walking import Ground, Step, mask_over
+from napari_uncertsam.propagation.walking import DRIFT, Ground, Step, mask_over
 from napari_uncertsam.view import View
 
 #: Side of the view relative to the box: the object moves and grows on its way.
@@ -22,8 +22,6 @@ AGAIN = 3
 ABSENT = 2
 #: Logits of an absent object.
 NOTHING = -8.0
-#: Variance that the logits gain with every slice further from what the person gave.
-DRIFT = 0.3
 #: How strongly predicted overlaps tell the mask tokens apart: e times as likely for a tenth more.
 _TRUST = 10.0
 _SURE = 12.0

@@ -10,10 +10,12 @@ import numpy as np
 from scipy import ndimage
 
 from napari_uncertsam.engine import Decoded, Embedding, Engine
-from napari_uncertsam.propagation.grids import Map, moved, regridded
+from napari_uncertsam.propagation.grids import Map, cells_between, moved, regridded
 from napari_uncertsam.propagation.values import Anchor
 from napari_uncertsam.view import View
 
+#: Variance that the logits gain with every slice further from what the person gave.
+DRIFT = 0.3
 #: Gives logits and their variance, ``(h, w)`` each, of the one row of a decode.
 LogitsOf = Callable[[Decoded], tuple[Map, Map]]
 
@@ -117,11 +119,7 @@ def mask_over(anchor: Anchor, view: View, grid: tuple[int, int]) -> Map:
     """Logits of an anchor on a grid over another view; beyond its own view there is no object."""
     if anchor.view == view:
         return regridded(np.asarray(anchor.logits, np.float32), grid)
-    height, width = grid
-    rows = view.top + (np.arange(height) + 0.5) * view.height / height - 0.5
-    columns = view.left + (np.arange(width) + 0.5) * view.width / width - 0.5
-    y = (rows + 0.5 - anchor.view.top) * anchor.logits.shape[0] / anchor.view.height - 0.5
-    x = (columns + 0.5 - anchor.view.left) * anchor.logits.shape[1] / anchor.view.width - 0.5
+    y, x = cells_between(view, grid, anchor.view, (anchor.logits.shape[0], anchor.logits.shape[1]))
     outside = float(min(anchor.logits.min(), -8.0))
     # The outermost half cells belong to its view, too.
     y, x = (
