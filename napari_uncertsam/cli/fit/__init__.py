@@ -10,6 +10,8 @@ from napari_uncertsam.cli.fit.adapter import fit_adapter
 from napari_uncertsam.cli.fit.bundled import fit_bundled
 from napari_uncertsam.cli.fit.fusion import fit_fusion
 from napari_uncertsam.cli.fit.laplace import fit_laplace
+from napari_uncertsam.cli.fit.memory import fit_memory
+from napari_uncertsam.cli.fit.temperature import fit_temperature
 from napari_uncertsam.cli.fit.variance import fit_variance
 
 __all__ = ["fit_app"]
@@ -23,6 +25,8 @@ def _group() -> None:
 
 
 fit_app.command("bundled")(fit_bundled)
+fit_app.command("memory")(fit_memory)
+fit_app.command("temperature")(fit_temperature)
 fit_app.command("laplace")(fit_laplace)
 fit_app.command("variance")(fit_variance)
 fit_app.command("fusion")(fit_fusion)
