@@ -1,6 +1,6 @@
 """Training of the bundled model: a small `SAM2Base` learns to segment from prompts on synthetic scenes.
 
-Read from top to bottom: settings, one step, the loop, the export. Run by ``napari-uncertsam fit bundled``.
+Read from top to bottom: settings, the schedule, the loop, the export. Run by ``napari-uncertsam fit bundled``.
 """
 
 from __future__ import annotations
@@ -9,30 +9,37 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from napari_uncertsam.engine import build_model, image_features, normalise
+from napari_uncertsam.engine import build_model
 from napari_uncertsam.errors import InputError
-from napari_uncertsam.training.losses import balanced_bce, hard_iou, soft_dice_loss
+from napari_uncertsam.training.feeding import Batch, Batches, feed
+from napari_uncertsam.training.interactive import Weights, interactive_loss
+from napari_uncertsam.training.ranks import Ranks, run_ranks
 from napari_uncertsam.training.runs import (
     CHECKPOINT,
     CURVE,
     append_row,
     check_same,
+    cut_curve,
     read_checkpoint,
     save_checkpoint,
 )
-from napari_uncertsam.training.schedule import PromptBatch, corrections, first_prompts
-from napari_uncertsam.training.synthetic import make_scene
+from napari_uncertsam.training.sources import SyntheticSource
+from napari_uncertsam.training.starting import start_from
 
-CHECKPOINT_PARTS = frozenset({"model", "average", "optimiser", "generator", "state"})
-FORMS = {"point": 0.4, "points": 0.3, "box+points": 0.3}
+CHECKPOINT_PARTS = frozenset({"model", "average", "optimiser", "state"})
+#: What is trained here; the memory is trained afterwards, on volumes.
+TRAINED = ("image_encoder.", "sam_prompt_encoder.", "sam_mask_decoder.", "no_mem_embed")
+Report = Callable[[dict[str, float]], None]
+#: Of the last rounds of a batch: how often it gets so many corrections more than the fewest.
+EXTRA_ROUNDS = (0.5, 0.3, 0.1, 0.1)
 
 
 @dataclass(frozen=True)
@@ -47,125 +54,100 @@ class Settings:
         If positive, the schedule follows the clock and ends after so many minutes (whatever `steps` says): the way to
         use a machine for a known time.
     images, prompts : int
-        Images per step and prompts per image. Half of the prompts are boxes, half one of :data:`FORMS`.
+        Images per step, those of all processes together, and prompts per image; half of the prompts are boxes.
+    ranks : int
+        Processes that train together; see :mod:`napari_uncertsam.training.ranks`.
+    sizes : tuple of int
+        Sides of the scenes in pixels, multiples of 32; each step has one of them.
     rounds : int
-        Decodes per prompt: the opening and ``rounds - 1`` corrections.
+        Fewest decodes per prompt: the opening and ``rounds - 1`` corrections; up to three more are drawn.
+    start : tuple of str
+        See :func:`~napari_uncertsam.training.starting.start_from`.
     learning_rate, weight_decay, warmup, clip : float
         AdamW, linear warm-up over `warmup` steps, cosine decay to 1 % of the rate, gradient norm clip.
+    trunk_rate : float
+        Factor on the learning rate of the image encoder's trunk.
+    freeze : int
+        Stages of the trunk that are not trained, and the stem with them.
     boxes_until : float
-        Fraction of the schedule with boxes only and no corrections: the network first learns what a prompt is.
+        Fraction of the schedule with boxes only and no corrections: a network without weights first learns what a
+        prompt is.
     balance_until : float
         Fraction of the schedule over which the cross-entropy goes from balanced to plain.
+    dice : float
+        Weight of soft Dice at the end; it begins with 1 and changes over the last two fifths.
     ema : float
         Decay of the averaged weights, which are what is shipped.
+    precision : {"float32", "bfloat16"}
+        Of the forward pass; bfloat16 is for GPUs.
     """
 
     steps: int = 8000
     minutes: float = 0.0
     images: int = 4
-    prompts: int = 8
-    rounds: int = 2
-    learning_rate: float = 7e-4
+    prompts: int = 6
+    ranks: int = 1
+    sizes: tuple[int, ...] = (512,)
+    rounds: int = 3
+    start: tuple[str, ...] = ()
+    learning_rate: float = 4e-4
     weight_decay: float = 0.02
     warmup: int = 150
     clip: float = 1.0
-    boxes_until: float = 0.08
-    balance_until: float = 0.45
+    trunk_rate: float = 0.15
+    freeze: int = 0
+    boxes_until: float = 0.0
+    balance_until: float = 0.2
+    dice: float = 0.5
     ema: float = 0.998
+    precision: str = "float32"
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.ranks < 1 or self.images % self.ranks:
+            raise InputError(
+                f"{self.images} images a step cannot be shared by {self.ranks} processes; give a multiple of it."
+            )
+        for size in self.sizes:
+            if size < 32 or size % 32:
+                raise InputError(f"Scenes of {size} pixels do not fit the model; give a multiple of 32.")
+        if self.precision not in ("float32", "bfloat16"):
+            raise InputError(f"The precision {self.precision!r} is unknown; give float32 or bfloat16.")
 
-def initialise(model: Any) -> None:
-    """Initial scales without which a network this small does not start to learn: see docs/MODEL_CARD.md."""
-    with torch.no_grad():
-        for level in model.image_encoder.neck.convs:
-            level.conv.weight.mul_(0.1)
-        model.sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix.mul_(0.3)
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """What may not change when a run is continued."""
+        return {k: v for k, v in asdict(self).items() if k not in ("steps", "minutes")}
 
-
-def decode_all_tokens(
-    model: Any, features: list[Tensor], prompts: PromptBatch, mask: Tensor | None
-) -> tuple[Tensor, ...]:
-    """Logits of all mask tokens (n, t, h, w), predicted IoU (n, t) and object score (n, 1) for n prompts."""
-    encoder = model.sam_prompt_encoder
-    sparse, dense = encoder(points=(prompts.coordinates, prompts.labels), boxes=None, masks=mask)
-    out = model.sam_mask_decoder.predict_masks(
-        image_embeddings=features[-1],
-        image_pe=encoder.get_dense_pe(),
-        sparse_prompt_embeddings=sparse,
-        dense_prompt_embeddings=dense,
-        repeat_image=False,
-        high_res_features=features[:-1],
-    )
-    return out[0], out[1], out[3]
+    def weights(self, progress: float) -> Weights:
+        """Of the loss, at a share of the schedule."""
+        balance = max(0.0, 1 - progress / self.balance_until) if self.balance_until else 0.0
+        return Weights(balance, 1.0 + (self.dice - 1) * max(0.0, progress - 0.6) / 0.4)
 
 
-def mask_loss(outputs: tuple[Tensor, ...], target: Tensor, balance: float, dice_weight: float) -> Tensor:
-    """Loss of the single-mask token, the best of the multi-mask tokens, and the two quality heads."""
-    logits, iou, score = outputs
-    upsampled = F.interpolate(logits[:, :1], target.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
-    single = balanced_bce(upsampled, target, balance) + dice_weight * soft_dice_loss(upsampled, target)
-    small = F.interpolate(target[:, None], logits.shape[-2:], mode="area")
-    several = balanced_bce(logits[:, 1:], small, balance) + dice_weight * soft_dice_loss(logits[:, 1:], small)
-    quality = (iou - hard_iou(logits, small)).abs().mean()
-    presence = F.binary_cross_entropy_with_logits(score, torch.ones_like(score))
-    return single.mean() + 0.4 * several.amin(1).mean() + 0.2 * quality + 0.02 * presence
+def training_loss(
+    model: Any, batch: Batch, settings: Settings, progress: float, generator: torch.Generator
+) -> tuple[float, ...]:
+    """Follow the loss of one batch back; gives it with the mean IoU of the opening and of the last predictions."""
+    opening = progress < settings.boxes_until
+    extra = int(torch.multinomial(torch.tensor(EXTRA_ROUNDS), 1, generator=generator)) if settings.rounds > 1 else 0
+    rounds = 1 if opening else settings.rounds + extra
+    parts: list[Tensor] = []
+    first, last = [], []
+    with autocast(settings, batch.images.device):
+        weights = settings.weights(progress)
+        for loss, quality in interactive_loss(model, batch, rounds, weights, generator, only_boxes=opening):
+            parts.append(loss)
+            first.append(quality[0])
+            last.append(quality[-1])
+    loss = torch.stack(parts).sum()
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss.item(), sum(first) / len(first), sum(last) / len(last)
 
 
-def scene_batch(
-    settings: Settings, size: int, generator: torch.Generator, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Images ``(b, 3, s, s)`` in [0, 1] and truths ``(b, p, s, s)``; half of the prompts are on the camera's object."""
-    images, truths = [], []
-    for _ in range(settings.images):
-        scene = make_scene(generator, size)
-        images.append(scene.image)
-        others = torch.randint(0, len(scene.masks), (settings.prompts,), generator=generator)
-        others[::2] = 0
-        truths.append(scene.masks[others])
-    return torch.stack(images).to(device), torch.stack(truths).to(device)
-
-
-def groups(settings: Settings, progress: float, generator: torch.Generator) -> Iterator[tuple[slice, str]]:
-    """Halves of the prompts with their form; a half shares its form so that no padding tokens are needed."""
-    if progress < settings.boxes_until:
-        yield slice(0, settings.prompts), "box"
-        return
-    drawn = torch.multinomial(torch.tensor(list(FORMS.values())), 1, generator=generator).item()
-    half = settings.prompts // 2
-    yield slice(0, half), "box"
-    yield slice(half, settings.prompts), list(FORMS)[int(drawn)]
-
-
-def training_loss(model: Any, settings: Settings, progress: float, generator: torch.Generator) -> tuple[Tensor, float]:
-    """Loss of one batch, and the mean IoU of its opening predictions."""
-    device = next(model.parameters()).device
-    images, truths = scene_batch(settings, model.image_size, generator, device)
-    features = image_features(model, normalise(images))
-    balance = max(0.0, 1 - progress / settings.balance_until)
-    dice_weight = 1.0 if progress < 0.6 else 1.0 - 0.7 * (progress - 0.6) / 0.4
-    loss, quality = torch.zeros((), device=device), []
-    rounds = 1 if progress < settings.boxes_until else settings.rounds
-    for which, form in groups(settings, progress, generator):
-        truth = truths[:, which].flatten(0, 1)
-        count = truth.shape[0] // len(images)
-        repeated = [f.repeat_interleave(count, 0) for f in features]
-        target = F.avg_pool2d(truth[:, None].float(), 2)[:, 0]
-        prompts, mask = first_prompts(truth, form, generator), None
-        for turn in range(rounds):
-            outputs = decode_all_tokens(model, repeated, prompts, mask)
-            loss = loss + mask_loss(outputs, target, balance, dice_weight) * (count / settings.prompts / rounds)
-            chosen = outputs[0][:, 0].detach()
-            if turn == 0:
-                small = F.interpolate(target[:, None], chosen.shape[-2:], mode="area")[:, 0]
-                quality.append(hard_iou(chosen, small).mean().item())
-            if turn + 1 < rounds:
-                full = F.interpolate(chosen[:, None], truth.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
-                more = corrections(truth, full, generator)
-                prompts = prompts.extended(more.coordinates, more.labels)
-                feed = bool(torch.rand((), generator=generator) < 0.8)
-                mask = chosen[:, None].clamp(-32, 32) if feed else None
-    return loss, sum(quality) / len(quality)
+def autocast(settings: Settings, device: torch.device) -> AbstractContextManager[Any]:
+    """The context of a forward pass at the precision of the settings."""
+    return torch.autocast(device.type, torch.bfloat16) if settings.precision == "bfloat16" else nullcontext()
 
 
 class Averaged:
@@ -195,7 +177,8 @@ def fit(
     *,
     config: Path,
     device: str = "cpu",
-    report: Callable[[dict[str, float]], None] | None = None,
+    workers: int = 0,
+    report: Report | None = None,
     resume: bool = True,
 ) -> Path:
     """Train and write ``bundled.safetensors`` under `out`; resumes from ``checkpoint.pt`` when there is one.
@@ -208,100 +191,135 @@ def fit(
     config : Path
         Model configuration in sam2's format.
     device : str
+    workers : int
+        Processes that draw scenes; the result does not depend on it.
     report : callable, optional
-        Gets ``{"step", "progress", "loss", "iou", "seconds"}`` every 20 steps.
+        Gets ``{"step", "progress", "seconds", "loss", "iou", "corrected"}`` every 20 steps: the mean IoU of the opening
+        predictions and of those after the last correction.
 
     Returns
     -------
     Path of the weights.
     """
     out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(settings.seed)
-    generator = torch.Generator().manual_seed(settings.seed)
-    model = build_model(config).to(device).train()
-    initialise(model)
-    average = Averaged(model, settings.ema)
-    optimiser = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
-    state: dict[str, Any] = {"step": 0, "seconds": 0.0}
-    checkpoint = out / CHECKPOINT
-    if resume and checkpoint.exists():
-        state = _restore(checkpoint, settings, model, average, optimiser, generator)
-    else:
-        (out / CURVE).unlink(missing_ok=True)
-    state["settings"] = asdict(settings)
-    _loop(settings, out, model, average, optimiser, generator, state, report)
-    return export(average.state, settings, state, out / "bundled.safetensors")
+    run_ranks(settings.ranks, _train, settings, out, config, device, workers, resume, report=report)
+    content = read_checkpoint(out / CHECKPOINT, CHECKPOINT_PARTS)
+    return export(content["average"], settings, content["state"], out / "bundled.safetensors")
 
 
-def _loop(
+def _train(
+    ranks: Ranks,
     settings: Settings,
     out: Path,
-    model: nn.Module,
-    average: Averaged,
-    optimiser: torch.optim.Optimizer,
-    generator: torch.Generator,
-    state: dict[str, Any],
-    report: Callable[[dict[str, float]], None] | None,
+    config: Path,
+    device: str,
+    workers: int,
+    resume: bool,
+    report: Report | None = None,
 ) -> None:
-    start, saved, window = time.monotonic() - state["seconds"], time.monotonic(), []
-    while True:
-        state["seconds"] = time.monotonic() - start
-        progress = state["seconds"] / 60 / settings.minutes if settings.minutes else state["step"] / settings.steps
-        if progress >= 1:
-            break
-        for group in optimiser.param_groups:
-            group["lr"] = settings.learning_rate * schedule(progress, state["step"], settings)
-        loss, iou = training_loss(model, settings, progress, generator)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-        optimiser.step()
-        state["step"] += 1
-        average.update(model, state["step"])
-        window.append((loss.item(), iou))
-        if state["step"] % 20 == 0:
-            row = {"step": state["step"], "progress": progress, "seconds": state["seconds"]}
-            row |= {
-                name: sum(column) / len(window)
-                for name, column in zip(("loss", "iou"), zip(*window, strict=True), strict=True)
-            }
-            window.clear()
-            append_row(out / CURVE, row)
-            if report:
+    """What one process does."""
+    torch.manual_seed(settings.seed)
+    where = f"{device}:{ranks.rank}" if device == "cuda" and ranks.size > 1 else device
+    run = _Run(settings, out, build_model(config).to(where).train(), ranks)
+    if resume and (out / CHECKPOINT).exists():
+        run.restore()
+    else:
+        start_from(run.model, settings.start)
+        run.average = Averaged(run.model, settings.ema)
+        if ranks.first:
+            (out / CURVE).unlink(missing_ok=True)
+    images = settings.images // ranks.size
+    batches = Batches(SyntheticSource(), settings.seed, images, settings.prompts, settings.sizes)
+    own = feed(batches, ranks.rank + ranks.size * run.state["step"], workers, every=ranks.size)
+    run.train(own, report or (lambda _row: None))
+
+
+class _Run:
+    """A training under way: everything that a checkpoint holds."""
+
+    def __init__(self, settings: Settings, out: Path, model: Any, ranks: Ranks) -> None:
+        self.settings, self.out, self.model, self.ranks = settings, out, model, ranks
+        trunk = model.image_encoder.trunk
+        if hasattr(trunk, "freeze"):
+            trunk.freeze = settings.freeze
+        named = [(name, p) for name, p in model.named_parameters() if name.startswith(TRAINED)]
+        self.trained = [p for _, p in named]
+        rate, inside = settings.learning_rate, "image_encoder.trunk."
+        groups = [
+            {"params": [p for name, p in named if not name.startswith(inside)], "rate": rate},
+            {"params": [p for name, p in named if name.startswith(inside)], "rate": rate * settings.trunk_rate},
+        ]
+        self.optimiser = torch.optim.AdamW(groups, rate, weight_decay=settings.weight_decay)
+        self.average = Averaged(model, settings.ema)
+        self.state: dict[str, Any] = {"step": 0, "seconds": 0.0, "settings": asdict(settings)}
+
+    def train(self, batches: Iterator[Batch], report: Report) -> None:
+        """Until the schedule is over."""
+        settings, state = self.settings, self.state
+        start, saved, window = time.monotonic() - state["seconds"], time.monotonic(), []
+        device = next(self.model.parameters()).device
+        while True:
+            state["seconds"] = time.monotonic() - start
+            progress = state["seconds"] / 60 / settings.minutes if settings.minutes else state["step"] / settings.steps
+            progress = self.ranks.agree(progress)
+            if progress >= 1:
+                break
+            batch = next(batches)
+            moved = Batch(batch.images.to(device), batch.truths.to(device))
+            window.append(self.step(moved, progress))
+            if state["step"] % 20 == 0 and self.ranks.first:
+                row = {"step": state["step"], "progress": progress, "seconds": state["seconds"]}
+                columns = zip(("loss", "iou", "corrected"), zip(*window, strict=True), strict=True)
+                row |= {name: sum(column) / len(window) for name, column in columns}
+                window.clear()
+                append_row(self.out / CURVE, row)
                 report(row)
-        if time.monotonic() - saved > 120:
-            _save(out / CHECKPOINT, model, average, optimiser, generator, state)
-            saved = time.monotonic()
-    _save(out / CHECKPOINT, model, average, optimiser, generator, state)
+            if time.monotonic() - saved > 120 and self.ranks.first:
+                self.save()
+                saved = time.monotonic()
+        if self.ranks.first:
+            self.save()
 
+    def step(self, batch: Batch, progress: float) -> tuple[float, ...]:
+        """One step of the optimiser; prompts follow from the seed, the process and the number of the step."""
+        factor, step = schedule(progress, self.state["step"], self.settings), self.state["step"]
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["rate"] * factor
+        seed = (self.settings.seed << 40) + (self.ranks.rank << 32) + step
+        for parameter in self.trained:  # a step may not use all of them, and all processes exchange the same
+            parameter.grad = torch.zeros_like(parameter)
+        measured = training_loss(self.model, batch, self.settings, progress, torch.Generator().manual_seed(seed))
+        measured = self.ranks.average([p.grad for p in self.trained if p.grad is not None], measured)
+        nn.utils.clip_grad_norm_(self.trained, self.settings.clip)
+        self.optimiser.step()
+        self.state["step"] += 1
+        self.average.update(self.model, self.state["step"])
+        return measured
 
-def _save(
-    path: Path, model: nn.Module, average: Averaged, optimiser: Any, generator: torch.Generator, state: Any
-) -> None:
-    content = {
-        "model": model.state_dict(),
-        "average": average.state,
-        "optimiser": optimiser.state_dict(),
-        "generator": generator.get_state(),
-        "state": dict(state),
-    }
-    save_checkpoint(path, content)
+    def save(self) -> None:
+        """Write the checkpoint."""
+        content = {
+            "model": self.model.state_dict(),
+            "average": self.average.state,
+            "optimiser": self.optimiser.state_dict(),
+            "state": dict(self.state),
+        }
+        save_checkpoint(self.out / CHECKPOINT, content)
 
-
-def _restore(
-    path: Path, settings: Settings, model: nn.Module, average: Averaged, optimiser: Any, generator: torch.Generator
-) -> dict[str, Any]:
-    content = read_checkpoint(path, CHECKPOINT_PARTS)
-    now = {k: v for k, v in asdict(settings).items() if k not in ("steps", "minutes")}
-    check_same(content["state"].get("settings", now), now, path.parent)
-    try:
-        model.load_state_dict(content["model"])
-    except RuntimeError as error:
-        raise InputError(f"{path} is a checkpoint of another model; use --no-resume or another folder.") from error
-    average.state = {k: v.to(average.state[k].device) for k, v in content["average"].items()}
-    optimiser.load_state_dict(content["optimiser"])
-    generator.set_state(content["generator"])
-    return dict(content["state"])
+    def restore(self) -> None:
+        """Go on from the checkpoint."""
+        path = self.out / CHECKPOINT
+        content = read_checkpoint(path, CHECKPOINT_PARTS)
+        earlier = Settings(**content["state"].get("settings", {}))
+        check_same(earlier.decisive, self.settings.decisive, self.out)
+        try:
+            self.model.load_state_dict(content["model"])
+        except RuntimeError as error:
+            raise InputError(f"{path} is a checkpoint of another model; use --no-resume or another folder.") from error
+        self.average.state = {k: v.to(self.average.state[k].device) for k, v in content["average"].items()}
+        self.optimiser.load_state_dict(content["optimiser"])
+        self.state = {**content["state"], "settings": asdict(self.settings)}
+        cut_curve(self.out / CURVE, self.state["step"])
 
 
 def export(weights: dict[str, Tensor], settings: Settings, state: dict[str, Any], path: Path) -> Path:
