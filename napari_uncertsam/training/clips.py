@@ -16,8 +16,8 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
-from napari_uncertsam.training.fields import Dice, smooth_noise
-from napari_uncertsam.training.synthetic import blur, make_scene
+from napari_uncertsam.training.fields import Dice, blur, smooth_noise
+from napari_uncertsam.training.synthetic import make_scene
 from napari_uncertsam.training.volumes import Field, Phantom, make_phantom
 
 #: Share of the frame that an object covers at least where it is prompted, and where it counts as present.
