@@ -38,6 +38,8 @@ OBJECTS = 4
 #: Opening prompts, by the form that `first_prompts` draws; None is the exact box. Those named here are corrected once.
 OPENINGS = {"tight box": None, "noisy box": "box", "one click": "point", "several clicks": "points"}
 CORRECTED = ("noisy box", "one click")
+#: Pixels that are counted: all, or those around the object.
+REGIONS = ("image", "around")
 #: Temperatures that are looked at; one beyond them says that something else is wrong.
 LOWEST, HIGHEST = 0.05, 20.0
 #: Logits are counted in bins of this width, in nats, up to this size.
@@ -203,23 +205,20 @@ def predictions(
             yield f"{form}, corrected", _enlarged(frozen.decode(features, extended, low).logits[:, None], truth)
 
 
-def fit_temperature(
+def count_logits(
     frozen: Frozen, source: Source, yardstick: Yardstick, *, scenes: int, seed: int, report: Report | None = None
-) -> float:
-    """The temperature of a model: lowest mean cross-entropy per pixel around the objects of so many scenes.
+) -> dict[str, Tally]:
+    """Logits and truth of the prompts on so many scenes, by region: a temperature is fitted with `Tally.temperature`.
 
-    Every prompt counts the same, whatever its form and the object's size, as in the evaluation's tables.
-
-    Raises
-    ------
-    InputError
-        See :meth:`Tally.temperature`.
+    Every prompt counts the same, whatever its form and the object's size, as in the evaluation's tables. The regions
+    disagree: pixels "around" are chosen by the truth, so objects that were missed weigh more there than they do among
+    the pixels that a person sees, and the temperature comes out higher than the "image" asks for.
     """
-    tally = Tally()
+    tallies = {region: Tally() for region in REGIONS}
     for _, logits, truth in _cases(frozen, source, scenes, 2 * seed, report):
-        near = yardstick.around(truth)
-        tally.add(logits[near], truth[near])
-    return tally.temperature()
+        for region, pixels in _regions(truth, yardstick):
+            tallies[region].add(logits[pixels], truth[pixels])
+    return tallies
 
 
 def held_out_scores(
@@ -232,7 +231,7 @@ def held_out_scores(
     seed: int,
     report: Report | None = None,
 ) -> Scores:
-    """Calibration before and after a temperature, on scenes that :func:`fit_temperature` of no seed sees.
+    """Calibration before and after a temperature, on scenes that :func:`count_logits` of no seed sees.
 
     Returns
     -------
@@ -240,17 +239,13 @@ def held_out_scores(
     """
     added: dict[tuple[str, str, bool], _Scored] = {}
     for form, logits, truth in _cases(frozen, source, scenes, 2 * seed + 1, report):
-        near = yardstick.around(truth)
-        for region, pixels in (("image", np.ones_like(near)), ("around", near)):
+        for region, pixels in _regions(truth, yardstick):
             x, y = logits[pixels].astype(np.float64), truth[pixels]
             for after, scaled in ((False, x), (True, x / temperature)):
                 for name in (form, "all"):
                     added.setdefault((name, region, after), _Scored()).add(scaled, y, yardstick)
     forms = dict.fromkeys(form for form, _, _ in added)
-    return {
-        form: {r: (added[form, r, False].score(), added[form, r, True].score()) for r in ("image", "around")}
-        for form in forms
-    }
+    return {form: {r: (added[form, r, False].score(), added[form, r, True].score()) for r in REGIONS} for form in forms}
 
 
 def fold(state: Mapping[str, Tensor], temperature: float) -> dict[str, Tensor]:
@@ -285,7 +280,14 @@ def fold(state: Mapping[str, Tensor], temperature: float) -> dict[str, Tensor]:
 
 
 def record(
-    metadata: Mapping[str, str], temperature: float, scores: Scores, *, scenes: int, held_out: int, seed: int
+    metadata: Mapping[str, str],
+    temperature: float,
+    scores: Scores,
+    *,
+    region: str,
+    scenes: int,
+    held_out: int,
+    seed: int,
 ) -> dict[str, str]:
     """Metadata of calibrated weights: that of the weights before, with what was folded in and what it did.
 
@@ -293,8 +295,8 @@ def record(
     seed, and the scores of all forms of prompt before and after.
     """
     earlier = float(metadata.get("temperature", "1"))
-    done = {"temperature": temperature, "scenes": scenes, "held_out": held_out, "seed": seed}
-    done |= {
+    done: dict[str, Any] = {"temperature": temperature, "region": region, "scenes": scenes, "held_out": held_out}
+    done |= {"seed": seed} | {
         region: {"before": before._asdict(), "after": after._asdict()}
         for region, (before, after) in scores["all"].items()
     }
@@ -308,6 +310,10 @@ def as_json(temperature: float, scores: Scores) -> str:
         for form, regions in scores.items()
     }
     return json.dumps({"temperature": temperature, "held_out": forms}, indent=1) + "\n"
+
+
+def _regions(truth: NDArray[np.bool_], yardstick: Yardstick) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    yield from zip(REGIONS, (np.ones_like(truth), yardstick.around(truth)), strict=True)
 
 
 def _cases(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from napari_uncertsam.checkpoints import ResolvedCheckpoint
-    from napari_uncertsam.training.calibration import Score
+    from napari_uncertsam.training.calibration import Score, Tally
 
 FILE, TABLE = "calibrated.safetensors", "calibration.json"
 
@@ -29,6 +29,9 @@ def fit_temperature(
     scenes: Annotated[int, typer.Option(min=1, help="Synthetic scenes that the temperature is fitted on.")] = 300,
     held_out: Annotated[int, typer.Option(min=1, help="Other scenes that calibration is measured on.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Seed of scenes and prompts.")] = 1,
+    region: Annotated[
+        str, typer.Option(help="Pixels that decide: around the true object, or all of the image.")
+    ] = "around",
     device: DeviceOption = "auto",
     install: Annotated[
         bool, typer.Option("--install", help="Put the result into this installation as its bundled model.")
@@ -48,6 +51,8 @@ def fit_temperature(
     from napari_uncertsam.training.frozen import Frozen
     from napari_uncertsam.training.sources import SyntheticSource
 
+    if region not in calibration.REGIONS:
+        raise InputError(f"The region {region!r} is unknown; choose one of {', '.join(calibration.REGIONS)}.")
     checkpoint = resolve(weights, config)
     metadata = file_metadata(checkpoint.path)
     _check(checkpoint, metadata, out)
@@ -59,16 +64,17 @@ def fit_temperature(
     yardstick = calibration.Yardstick(roi_of, reliability_curve)
     typer.echo(f"Calibrating {engine.name} on {scenes} {source.name}, {engine.device_label}, seed {seed}.")
     with RunBar("temperature") as bar:
-        temperature = calibration.fit_temperature(
-            frozen, source, yardstick, scenes=scenes, seed=seed, report=bar.report
-        )
+        tallies = calibration.count_logits(frozen, source, yardstick, scenes=scenes, seed=seed, report=bar.report)
+    temperature = tallies[region].temperature()
+    typer.echo(f"Temperature: {temperature:.4f} ({_fitted(tallies)})")
     with RunBar("measuring") as bar:
         scores = calibration.held_out_scores(
             frozen, source, yardstick, temperature, scenes=held_out, seed=seed, report=bar.report
         )
-    typer.echo(f"Temperature: {temperature:.4f}")
     _say_scores(scores)
-    record = calibration.record(metadata, temperature, scores, scenes=scenes, held_out=held_out, seed=seed)
+    record = calibration.record(
+        metadata, temperature, scores, region=region, scenes=scenes, held_out=held_out, seed=seed
+    )
     path = write_weights(calibration.fold(state, temperature), out / FILE, record)
     (out / TABLE).write_text(calibration.as_json(temperature, scores), "utf-8")
     typer.echo(f"Weights: {path}\nFigures: {out / TABLE}")
@@ -91,6 +97,17 @@ def _check(checkpoint: ResolvedCheckpoint, metadata: Mapping[str, str], out: Pat
             f"The memory of {checkpoint.name} was trained on its logits as they are; calibrate the weights from before "
             "that, then train the memory (fit memory)."
         )
+
+
+def _fitted(tallies: Mapping[str, Tally]) -> str:
+    """What each region asks for: how far they disagree says how much the choice of the region decides."""
+    said = []
+    for region, tally in tallies.items():
+        try:
+            said.append(f"{region} {tally.temperature():.4f}")
+        except InputError:
+            said.append(f"{region} none")
+    return ", ".join(said)
 
 
 def _say_scores(scores: Mapping[str, Mapping[str, tuple[Score, Score]]]) -> None:
