@@ -209,7 +209,9 @@ def _ending(dice: Dice, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     around, weight = (blur(v, max(1.0, size / 64)) for v in small)
     around = torch.where(weight > 1e-3, around / weight.clamp(min=1e-3), image.mean((1, 2), keepdim=True))
     fill = F.interpolate(around[None], image.shape[-2:], mode="bilinear", align_corners=False)[0]
-    grain = image - F.interpolate(F.avg_pool2d(image[None], 8), image.shape[-2:], mode="bilinear", align_corners=False)[0]
+    grain = (
+        image - F.interpolate(F.avg_pool2d(image[None], 8), image.shape[-2:], mode="bilinear", align_corners=False)[0]
+    )
     fill = fill + torch.where(mask, grain.roll((size // 3, size // 3), (1, 2)), 0.0)
     last = dice.uniform(1.5, frames + 2.0)  # frame at which the object has ended
     left = torch.tensor([max(-1.0, 1 - max(0.0, k - 0.3) / last) for k in range(frames)])

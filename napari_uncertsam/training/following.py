@@ -146,9 +146,7 @@ class Follower:
         first = torch.zeros(self.n, dtype=torch.int64, device=logits.device)
         return Look(logits.float(), iou.float(), score.float(), first, vectors)
 
-    def _memory(
-        self, frame: int, low: Tensor, score: Tensor, pointer: Tensor, *, from_person: bool
-    ) -> dict[str, Any]:
+    def _memory(self, frame: int, low: Tensor, score: Tensor, pointer: Tensor, *, from_person: bool) -> dict[str, Any]:
         side = self.model.image_size
         high = F.interpolate(low, (side, side), mode="bilinear", align_corners=False)
         memory, positions = self.model._encode_new_memory([self._flat(frame)], [self.sizes], high, score, from_person)

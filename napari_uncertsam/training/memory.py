@@ -1,7 +1,7 @@
 """Training of a model's memory of slices on synthetic clips; what it makes of a single image stays as it is.
 
-Read from top to bottom: settings, what is trained, where it starts, the run, the export. Run by ``napari-uncertsam fit
-memory``.
+Settings are in :mod:`memory_settings`, what is trained in :mod:`memory_parts`, the loss in :mod:`clip_loss`. Run by
+``napari-uncertsam fit memory``.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from torch.utils.data import Dataset
 from napari_uncertsam.checkpoints import file_metadata, file_sha256, load_state_dict
 from napari_uncertsam.engine import build_model, memory_errors
 from napari_uncertsam.errors import InputError
-from napari_uncertsam.training.clip_loss import Followed, Plan, clip_features, clip_loss, measure_following
+from napari_uncertsam.training.clip_loss import Followed, Plan, clip_loss, measure_following
 from napari_uncertsam.training.clips import Clip, draw_clip
 from napari_uncertsam.training.feeding import feed
+from napari_uncertsam.training.memory_parts import MEMORY, prepare_memory, trained_parameters
+from napari_uncertsam.training.memory_settings import MemorySettings
 from napari_uncertsam.training.runs import (
     CHECKPOINT,
     CURVE,
@@ -37,94 +39,12 @@ from napari_uncertsam.training.runs import (
 )
 
 CHECKPOINT_PARTS = frozenset({"trained", "average", "optimiser", "state"})
-#: Parts of a SAM 2 that only following objects uses, and the score that says whether an object is there.
-MEMORY = (
-    "memory_attention.",
-    "memory_encoder.",
-    "maskmem_tpos_enc",
-    "mask_downsample.",
-    "obj_ptr_proj.",
-    "obj_ptr_tpos_proj.",
-    "no_obj_ptr",
-    "no_obj_embed_spatial",
-    "sam_mask_decoder.pred_obj_score_head.",
-)
-#: The mask decoder but for what makes part of the frozen features.
-DECODER, FEATURES = "sam_mask_decoder.", ("sam_mask_decoder.conv_s0.", "sam_mask_decoder.conv_s1.")
 #: Seed of the held-out clips; no run can have it.
 HELD_OUT = 2**40
 #: Seconds between checkpoints, and steps between rows of the curve.
 SAVE_EVERY, ROW_EVERY = 120.0, 20
 
 Report = Callable[[dict[str, float]], None]
-
-
-@dataclass(frozen=True)
-class MemorySettings:
-    """Everything that decides what is trained; saved beside the weights.
-
-    Parameters
-    ----------
-    steps : int
-        Optimiser steps that the schedule is laid out for.
-    minutes : float
-        If positive, the schedule follows the clock and ends after so many minutes, whatever `steps` says.
-    clips, frames, objects : int
-        Clips per step, frames of each, and the most objects that are followed in one.
-    size : int
-        Side of the frames in pixels, a multiple of 32; 0 for the model's.
-    learning_rate, weight_decay, warmup, clip : float
-        AdamW, linear warm-up over `warmup` steps, cosine decay to 1 % of the rate, gradient norm clip.
-    decoder_rate : float
-        Factor on the learning rate of the mask decoder; 0 leaves it as it is, and with it all single images.
-    ema : float
-        Decay of the averaged weights, which are what is written.
-    precision : {"float32", "bfloat16"}
-        Of the forward pass; bfloat16 is for GPUs.
-    validation, validate_every : int
-        Held-out clips, and steps between two measurements on them.
-    seed : int
-
-    Raises
-    ------
-    InputError
-        If a number is out of range.
-    """
-
-    steps: int = 1500
-    minutes: float = 0.0
-    clips: int = 1
-    frames: int = 8
-    objects: int = 2
-    size: int = 0
-    learning_rate: float = 6e-4
-    decoder_rate: float = 0.0
-    weight_decay: float = 0.02
-    warmup: int = 60
-    clip: float = 1.0
-    ema: float = 0.99
-    precision: str = "float32"
-    validation: int = 16
-    validate_every: int = 250
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "clips", "objects", "learning_rate", "warmup", "clip", "validation", "validate_every"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"Training with {name} = {getattr(self, name)} does nothing; give a positive number.")
-        for name in ("minutes", "decoder_rate", "weight_decay", "seed", "size"):
-            if not getattr(self, name) >= 0:
-                raise InputError(f"The setting {name} = {getattr(self, name)} is negative; give 0 or more.")
-        if self.frames < 2:
-            raise InputError(f"In {self.frames} frames there is nothing to follow; give at least 2.")
-        if self.size % 32:
-            raise InputError(f"The size {self.size} is no multiple of 32; give one, or 0 for the model's own.")
-        if self.precision not in ("float32", "bfloat16"):
-            raise InputError(f"There is no precision {self.precision!r}; give float32 or bfloat16.")
-
-    def factor(self, progress: float, step: int) -> float:
-        """Of the learning rate: warm-up, then cosine decay to 1 %."""
-        return min(1.0, (step + 1) / self.warmup) * (0.01 + 0.495 * (1 + math.cos(math.pi * min(progress, 1.0))))
 
 
 @dataclass(frozen=True)
@@ -138,58 +58,6 @@ class Clips(Dataset[Clip]):
 
     def __getitem__(self, index: int) -> Clip:
         return draw_clip(self.seed, index, self.size, frames=self.frames, objects=self.objects)
-
-
-def trained_parameters(model: nn.Module, decoder: bool) -> dict[str, nn.Parameter]:
-    """What is trained, by name; everything else of the model is frozen."""
-    chosen = {}
-    for name, parameter in model.named_parameters():
-        wanted = name.startswith(MEMORY) or (decoder and name.startswith(DECODER) and not name.startswith(FEATURES))
-        parameter.requires_grad_(wanted)
-        if wanted:
-            chosen[name] = parameter
-    return chosen
-
-
-def prepare_memory(model: Any, images: Tensor) -> None:
-    """Where a memory that was never trained starts from: it changes nothing yet, and looks at the same place.
-
-    The residual branches of the memory attention begin with zeros, and its last normalisation is fitted so that it
-    gives back, as nearly as a gain and an offset for each channel can, the embedding that a single image has. Equal
-    biases of queries and keys make the rotary attention to memories a local one.
-
-    Parameters
-    ----------
-    model : SAM2Base
-    images : (b, 3, s, s) in [0, 1]
-        What the normalisation is fitted on.
-    """
-    attention = model.memory_attention
-    with torch.no_grad():
-        for layer in attention.layers:
-            cross = layer.cross_attn_image
-            for last in (layer.self_attn.out_proj, cross.out_proj, layer.linear2):
-                last.weight.mul_(0.02)
-                last.bias.zero_()
-            for projection in (cross.q_proj, cross.k_proj):
-                projection.weight.mul_(0.3)
-                projection.bias.fill_(2.0)
-        for block in model.memory_encoder.fuser.layers:
-            if block.gamma is not None:
-                block.gamma.fill_(0.1)
-        wanted = clip_features(model, images)[-1]
-        plain = wanted
-        if model.directly_add_no_mem_embed:
-            plain = wanted - model.no_mem_embed.reshape(1, -1, 1, 1)
-        if attention.pos_enc_at_input:
-            plain = plain + 0.1 * model.image_encoder.neck.position_encoding(plain)
-        channels = plain.movedim(1, -1).flatten(0, -2)
-        given = nn.functional.layer_norm(channels, channels.shape[-1:], eps=attention.norm.eps)
-        target = wanted.movedim(1, -1).flatten(0, -2)
-        centred = given - given.mean(0)
-        gain = (centred * target).sum(0) / centred.square().sum(0).clamp(min=1e-6)
-        attention.norm.weight.copy_(gain)
-        attention.norm.bias.copy_(target.mean(0) - gain * given.mean(0))
 
 
 def fit_memory(

@@ -1,4 +1,4 @@
-"""Training of the memory: its numbers are the tracker's, only it changes, and a run goes on as if it had not stopped."""
+"""Training of the memory: its numbers are the tracker's, only it changes, a run goes on as if it had not stopped."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from napari_uncertsam.training import memory
 from napari_uncertsam.training.clip_loss import Plan, clip_features, clip_loss, frame_loss, measure_following
 from napari_uncertsam.training.clips import Clip, draw_clip
 from napari_uncertsam.training.following import SURE, Follower, Look
-from napari_uncertsam.training.memory import MemorySettings, fit_memory, prepare_memory, trained_parameters
+from napari_uncertsam.training.memory import fit_memory
+from napari_uncertsam.training.memory_parts import MEMORY, prepare_memory, trained_parameters
+from napari_uncertsam.training.memory_settings import MemorySettings
 from napari_uncertsam.training.runs import CHECKPOINT, CURVE
 from napari_uncertsam.training.schedule import PromptBatch
 from tests.tiny import tiny_config, tiny_engine
@@ -49,7 +51,7 @@ def weights(config: Path) -> Path:
 
 @pytest.fixture
 def clip() -> Clip:
-    return draw_clip(5, 1, SIDE, frames=5)
+    return draw_clip(5, 1, SIDE, frames=4)
 
 
 def model_of(config: Path, weights: Path) -> Any:
@@ -84,7 +86,7 @@ def test_the_numbers_of_following_are_those_of_the_tracker(tmp_path: Path, openi
         corners = [[20.0, 16.0], [43.0, 39.0]] if opening == "box" else [[32.0, 28.0]]
         labels = [BOX_CORNER_MIN, BOX_CORNER_MAX] if opening == "box" else [1]
         given = torch.tensor([corners] * 2), torch.tensor([labels] * 2, dtype=torch.int32)
-        follower.know(0, 0, PromptBatch(given[0] + 0.5 if opening == "never" else given[0], given[1]))
+        follower.know(0, 0, PromptBatch(*given))
     for frame, step in enumerate(steps[1:], 1):
         decoded, ours = tracker.look(step, embeddings[frame]), follower.look(step, frame)
         tracker.remember(step)
@@ -109,7 +111,7 @@ def test_a_step_changes_the_memory_and_nothing_else(config: Path, weights: Path,
     optimiser.step()
     changed = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
     assert changed <= set(chosen)
-    for part in memory.MEMORY:
+    for part in MEMORY:
         assert part.startswith("no_obj") or any(name.startswith(part) for name in changed), part
     assert not any(name.startswith(("image_encoder", "sam_prompt_encoder", "no_mem")) for name in chosen)
 
@@ -170,7 +172,7 @@ def test_what_is_written_is_the_model_with_another_memory(config: Path, weights:
     assert all(after[k].dtype == torch.float16 for k in after)
     changed = {k for k in before if not torch.equal(before[k], after[k])}
     assert changed
-    assert all(name.startswith(memory.MEMORY) for name in changed)
+    assert all(name.startswith(MEMORY) for name in changed)
     # Single images are segmented as before, to the bit.
     image = np.random.default_rng(0).integers(0, 255, (SIDE, SIDE, 3)).astype(np.uint8)
     masks = []
@@ -182,37 +184,42 @@ def test_what_is_written_is_the_model_with_another_memory(config: Path, weights:
         fit_memory(settings, tmp_path, weights=path, config=config)
 
 
-def test_a_few_steps_on_one_clip_lower_its_loss(config: Path, weights: Path, clip: Clip) -> None:
-    model = model_of(config, weights)
+def test_a_few_steps_on_one_clip_lower_its_loss(config: Path, weights: Path) -> None:
+    model, clip = model_of(config, weights), draw_clip(5, 1, SIDE, frames=3, objects=1)
     chosen = trained_parameters(model, decoder=False)
-    optimiser = torch.optim.AdamW(chosen.values(), 3e-3)
+    optimiser = torch.optim.AdamW(chosen.values(), 1e-2)
     losses = []
-    for _ in range(25):
+    for _ in range(12):
         loss = clip_loss(model, clip, Plan(), torch.Generator().manual_seed(0))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.9 * losses[0]
+    assert losses[-1] < 0.95 * losses[0]
 
 
 def test_a_memory_begins_by_changing_little(config: Path, weights: Path, clip: Clip) -> None:
     model = model_of(config, weights)
     prepare_memory(model, clip.images)
+    features = clip_features(model, clip.images)
+    follower = Follower(model, features, 1)
+    given: list[torch.Tensor] = []
+    model.memory_attention.register_forward_hook(lambda _module, _inputs, output: given.append(output[:, 0].T))
     with torch.no_grad():
-        features = clip_features(model, clip.images)
-        follower = Follower(model, features, 1)
-        conditioned = []
-        decoder = model.sam_mask_decoder.predict_masks
-        model.sam_mask_decoder.predict_masks = lambda **given: (conditioned.append(given["image_embeddings"]), decoder(**given))[1]
         follower.know_masks(0, 0, clip.masks[:1, 0])
         follower.look(1, 1)
-    difference = (conditioned[-1] - features[-1][1:2]).square().mean()
-    assert difference < 0.5 * features[-1][1:2].var(unbiased=False)
+    wanted = features[-1][1].flatten(1)
+    assert (given[-1] - wanted).square().mean() < 0.5 * wanted.var()
 
 
 def test_where_no_object_is_only_the_score_counts() -> None:
-    seen = Look(torch.randn(2, 4, 8, 8), torch.rand(2, 4), torch.tensor([[2.0], [-1.0]]), torch.tensor([1, 1]), torch.zeros(2, 4, 3))
+    seen = Look(
+        torch.randn(2, 4, 8, 8),
+        torch.rand(2, 4),
+        torch.tensor([[2.0], [-1.0]]),
+        torch.tensor([1, 1]),
+        torch.zeros(2, 4, 3),
+    )
     nothing = torch.zeros(2, 32, 32, dtype=torch.bool)
     expected = 0.4 * torch.nn.functional.softplus(torch.tensor([2.0, -1.0])).mean()
     torch.testing.assert_close(frame_loss(seen, nothing), expected)
@@ -224,7 +231,7 @@ def test_where_no_object_is_only_the_score_counts() -> None:
 def test_following_perfectly_has_a_dice_of_one(config: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of(config, weights)
     still = torch.zeros(1, 4, SIDE, SIDE, dtype=torch.bool)
-    still[:, :3, 16:48, 8:40] = True  # and gone on the last frame
+    still[:, :3, 16:48] = True  # and gone on the last frame
     clip = Clip(torch.rand(4, 3, SIDE, SIDE), still)
     truth = torch.where(still[0].float()[:, 2::4, 2::4] > 0, 9.0, -9.0)
 

@@ -36,6 +36,7 @@ def fit_memory(
     from napari_uncertsam.checkpoints import resolve
     from napari_uncertsam.devices import choose_device, device_label
     from napari_uncertsam.training import memory
+    from napari_uncertsam.training.memory_settings import MemorySettings
 
     bundled = resolve("bundled")
     if install and weights != "bundled" and (config is None or Path(config).name != Path(bundled.config).name):
@@ -45,7 +46,7 @@ def fit_memory(
         raise InputError(f"{found.path} is no safetensors file; give one to --weights.")
     start_run(out, resume, memory.CHECKPOINT_PARTS)
     chosen = choose_device(device)
-    settings = memory.MemorySettings(
+    settings = MemorySettings(
         steps=steps,
         minutes=minutes,
         size=size,
