@@ -1,7 +1,6 @@
-"""Random fields and shapes from which :mod:`napari_uncertsam.training.synthetic` composes its images.
+"""Draws, coordinates and random fields from which :mod:`napari_uncertsam.training.synthetic` composes its images.
 
-Everything is a ``(h, w)`` float32 tensor on ``[-1, 1]`` coordinates. Shapes are *levels*: positive inside, negative
-outside, roughly in units of half the frame, so that a soft edge (partial volume) is a sigmoid of the level.
+Fields are float32 tensors ``(c, h, w)`` on coordinates whose longer side spans ``[-1, 1]``.
 """
 
 from __future__ import annotations
@@ -34,6 +33,10 @@ class Dice:
     def chance(self, probability: float) -> bool:
         """True with the given probability."""
         return self.uniform() < probability
+
+    def sign(self) -> int:
+        """-1 or 1."""
+        return 1 if self.chance(0.5) else -1
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal tensor."""
@@ -86,65 +89,16 @@ def texture(dice: Dice, height: int, width: int, channels: int = 1) -> Tensor:
     return out
 
 
-def star(dice: Dice, y: Tensor, x: Tensor, radius: float, aspect: float) -> Tensor:
-    """Blob whose radius is a random Fourier series of the angle."""
-    angle, roughness = dice.uniform(0, 2 * math.pi), dice.uniform(0.0, 0.45)
-    u = (y * math.cos(angle) + x * math.sin(angle)) / aspect
-    v = -y * math.sin(angle) + x * math.cos(angle)
-    theta, rho = torch.atan2(u, v), torch.sqrt(u**2 + v**2)
-    contour, decay = torch.ones_like(theta), dice.uniform(0.8, 2.0)
-    for k in range(2, dice.integer(3, 9)):
-        amplitude = roughness * dice.uniform(-1, 1) / (k - 1) ** decay
-        contour = contour + amplitude * torch.cos(k * theta + dice.uniform(0, 2 * math.pi))
-    return radius * contour.clamp(min=0.15) - rho
-
-
-def polygon(dice: Dice, y: Tensor, x: Tensor, radius: float, aspect: float) -> Tensor:
-    """Convex polygon of 3 to 7 half planes, or a rectangle."""
-    if dice.chance(0.5):
-        angle = dice.uniform(0, math.pi) if dice.chance(0.6) else 0.0
-        u, v = y * math.cos(angle) + x * math.sin(angle), -y * math.sin(angle) + x * math.cos(angle)
-        return torch.minimum(radius * aspect - u.abs(), radius - v.abs())
-    count = dice.integer(3, 8)
-    level, start = torch.full_like(y, 10.0), dice.uniform(0, 2 * math.pi)
-    for k in range(count):
-        angle = start + 2 * math.pi * (k + dice.uniform(-0.25, 0.25)) / count
-        distance = radius * dice.uniform(0.7, 1.1)
-        level = torch.minimum(level, distance - (y * math.sin(angle) + x * math.cos(angle)))
-    return level
-
-
-def tube(dice: Dice, y: Tensor, x: Tensor, radius: float, aspect: float) -> Tensor:
-    """Thick random curve: a vessel, a bowel loop, a handle."""
-    steps = 20
-    heading = torch.cumsum(dice.normal(steps) * dice.uniform(0.1, 0.6), 0) + dice.uniform(0, 2 * math.pi)
-    path = torch.stack([torch.sin(heading), torch.cos(heading)], 1).cumsum(0)
-    path = (path - path.mean(0)) / (path - path.mean(0)).abs().amax().clamp(min=1e-3) * radius * 1.4
-    thickness = radius * dice.uniform(0.12, 0.35)
-    distance = torch.full_like(y, 1e3)
-    for (ay, ax), (by, bx) in zip(path[:-1].tolist(), path[1:].tolist(), strict=True):
-        dy, dx = by - ay, bx - ax
-        t = (((y - ay) * dy + (x - ax) * dx) / (dy * dy + dx * dx + 1e-9)).clamp(0, 1)
-        distance = torch.minimum(distance, (y - ay - t * dy) ** 2 + (x - ax - t * dx) ** 2)
-    return thickness - torch.sqrt(distance)
-
-
-def blob(dice: Dice, y: Tensor, x: Tensor, radius: float, aspect: float) -> Tensor:
-    """Thresholded noise under a bump: ragged, with bays, sometimes with holes."""
-    height, width = y.shape
-    noise = smooth_noise(dice, height, width, dice.uniform(2, 5) / max(radius, 0.08))[0]
-    return radius - torch.sqrt((y / aspect) ** 2 + x**2) + noise * radius * dice.uniform(0.1, 0.35)
-
-
-def ring(dice: Dice, y: Tensor, x: Tensor, radius: float, aspect: float) -> Tensor:
-    """Wall around a hollow, open on one side at times: myocardium, bowel, a cup's rim."""
-    outer = star(dice, y, x, radius, aspect)
-    level = torch.minimum(outer, radius * dice.uniform(0.2, 0.5) - outer)
-    if dice.chance(0.4):
-        angle = dice.uniform(0, 2 * math.pi)
-        level = torch.minimum(level, y * math.sin(angle) + x * math.cos(angle) + radius * dice.uniform(0.0, 0.6))
-    return level
-
-
-SHAPES = {"star": star, "polygon": polygon, "tube": tube, "blob": blob, "ring": ring}
-SHAPE_WEIGHTS = {"star": 0.52, "polygon": 0.16, "tube": 0.08, "blob": 0.16, "ring": 0.08}
+def blur(image: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of ``(c, h, w)``, separable, reflecting at the border."""
+    radius = max(1, int(2.5 * sigma + 0.5))
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    weights = (kernel / kernel.sum()).tolist()
+    for dim, pad in ((1, (0, 0, radius, radius)), (2, (radius, radius, 0, 0))):
+        size = image.shape[dim]
+        padded = F.pad(image[None], pad, mode="reflect")[0]
+        image = torch.zeros_like(image)
+        for k, weight in enumerate(weights):  # sums of shifted copies: faster than a grouped convolution
+            image.add_(padded.narrow(dim, k, size), alpha=weight)
+    return image
