@@ -12,6 +12,8 @@ from napari_uncertsam.cli.fit.common import ConfigOption, DeviceOption, MinutesO
 from napari_uncertsam.cli.fit.curve import RunBar, say_curve
 from napari_uncertsam.errors import InputError
 
+_TARGET = Path(__file__).parents[2] / "weights" / "bundled.safetensors"
+
 
 def fit_memory(
     out: Annotated[Path, typer.Option(help="Folder for the weights, the checkpoint and the loss curve.")],
@@ -38,10 +40,9 @@ def fit_memory(
     from napari_uncertsam.training import memory
     from napari_uncertsam.training.memory_settings import MemorySettings
 
-    bundled = resolve("bundled")
-    if install and weights != "bundled" and (config is None or Path(config).name != Path(bundled.config).name):
-        raise InputError(f"Only weights of {Path(bundled.config).name} can be the bundled model; give it to --config.")
     found = resolve(weights, config)
+    if install and Path(found.config).name != "bundled.yaml":
+        raise InputError("Only a model of bundled.yaml can be the bundled one; give it to --config, or no --install.")
     if found.path.suffix != ".safetensors":
         raise InputError(f"{found.path} is no safetensors file; give one to --weights.")
     start_run(out, resume, memory.CHECKPOINT_PARTS)
@@ -74,7 +75,7 @@ def fit_memory(
     typer.echo(f"Weights: {path}")
     say_curve(out)
     if install:
-        partial = bundled.path.with_name(".bundled.part")
+        partial = _TARGET.with_name(".bundled.part")
         shutil.copyfile(path, partial)
-        partial.replace(bundled.path)
-        typer.echo(f"Installed as the bundled model: {bundled.path}")
+        partial.replace(_TARGET)
+        typer.echo(f"Installed as the bundled model: {_TARGET}")
