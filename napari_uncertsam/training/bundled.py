@@ -64,7 +64,9 @@ class Settings:
     start : tuple of str
         See :func:`~napari_uncertsam.training.starting.start_from`.
     learning_rate, weight_decay, warmup, clip : float
-        AdamW, linear warm-up over `warmup` steps, cosine decay to 1 % of the rate, gradient norm clip.
+        AdamW, linear warm-up over `warmup` steps, cosine decay, gradient norm clip.
+    final : float
+        Share of the learning rate that is left at the end; a run that another one goes on from leaves more.
     trunk_rate : float
         Factor on the learning rate of the image encoder's trunk.
     freeze : int
@@ -94,6 +96,7 @@ class Settings:
     weight_decay: float = 0.02
     warmup: int = 150
     clip: float = 1.0
+    final: float = 0.01
     trunk_rate: float = 0.15
     freeze: int = 0
     boxes_until: float = 0.0
@@ -167,8 +170,9 @@ class Averaged:
 
 
 def schedule(progress: float, step: int, settings: Settings) -> float:
-    """Factor on the learning rate: warm-up, then cosine decay to 1 %."""
-    return min(1.0, (step + 1) / settings.warmup) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0))))
+    """Factor on the learning rate: warm-up, then cosine decay."""
+    cosine = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    return min(1.0, (step + 1) / settings.warmup) * (settings.final + (1 - settings.final) * cosine)
 
 
 def fit(
