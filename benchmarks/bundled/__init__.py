@@ -1,0 +1,1 @@
+"""Parts of ``bundled_model.py``; none is a script."""
