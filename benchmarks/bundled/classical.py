@@ -1,7 +1,8 @@
 """What there is without a trained model: fill the box, GrabCut, the random walker; from the same boxes and clicks.
 
 With a box, both look at twice the box, take what is outside of it for background and its core for the object: from a
-rectangle alone, GrabCut finds nothing in more than half of the tight boxes. A click is a small disc that is known. With clicks alone they look at the whole slice, whose frame is background. Large areas are looked at smaller.
+rectangle alone, GrabCut finds nothing in more than half of the tight boxes. A click is a small disc that is known. With
+clicks alone they look at the whole slice, whose frame is background. Large areas are looked at smaller.
 """
 
 from __future__ import annotations
