@@ -106,7 +106,7 @@ def vertebra(canvas: Canvas, tissues: Tissues, cy: float, cx: float, size: float
     canvas.put(oval(canvas, cy + size, cx, size * 0.35, size * 0.4), tissues["fluid"], 0)
 
 
-def ribs(canvas: Canvas, tissues: Tissues, ry: float, rx: float) -> None:
+def ribs(canvas: Canvas, tissues: Tissues, ry: float, rx: float, inside: Tensor) -> None:
     """Short oblique cross-sections of ribs along the wall."""
     dice = canvas.dice
     for _ in range(dice.integer(3, 9)):
@@ -114,7 +114,7 @@ def ribs(canvas: Canvas, tissues: Tissues, ry: float, rx: float) -> None:
         cy, cx = ry * math.sin(angle), rx * math.cos(angle)
         size = dice.uniform(0.025, 0.05)
         slope = math.atan2(-rx * math.sin(angle), ry * math.cos(angle))
-        level = oval(canvas, cy, cx, size * dice.uniform(1.5, 4), size, math.pi / 2 + slope, 0.1)
+        level = torch.minimum(oval(canvas, cy, cx, size * dice.uniform(1.5, 4), size, slope, 0.1), inside + 0.08)
         bone(canvas, tissues, level, size * dice.uniform(0.2, 0.5))
 
 
@@ -125,12 +125,12 @@ def abdomen(canvas: Canvas, tissues: Tissues, spread: float) -> None:
     ry = rx * dice.uniform(0.62, 0.85)
     inside = wrap(canvas, tissues, spread, ry, rx)
     canvas.put(inside, tone(canvas, tissues["fat"], spread), 0)
-    ribs(canvas, tissues, ry * 0.82, rx * 0.82)
+    ribs(canvas, tissues, ry * 0.82, rx * 0.82, inside)
     large = []
     for level, distance in partition(canvas, dice.integer(5, 12), dice.uniform(-0.02, 0.04), 0.65):
-        if dice.chance(0.3):
+        if dice.chance(0.2):
             continue
-        level = torch.minimum(torch.minimum(level, inside), dice.uniform(0.15, 0.45) - distance)
+        level = torch.minimum(torch.minimum(level, inside), dice.uniform(0.2, 0.7) - distance)
         kind = ORGANS[dice.integer(0, len(ORGANS))]
         label = canvas.put(level, tone(canvas, tissues[kind], spread))
         if kind == "kidney" and dice.chance(0.7):  # pelvis and medulla
@@ -187,7 +187,7 @@ def thorax(canvas: Canvas, tissues: Tissues, spread: float) -> None:
     rx = dice.uniform(0.8, 1.05)
     ry = rx * dice.uniform(0.6, 0.75)
     inside = wrap(canvas, tissues, spread, ry, rx)
-    ribs(canvas, tissues, ry * 0.85, rx * 0.85)
+    ribs(canvas, tissues, ry * 0.85, rx * 0.85, inside)
     canvas.put(inside, tone(canvas, tissues["fat"], spread), 0)
     for side in (-1, 1):
         lung = oval(canvas, dice.uniform(-0.1, 0.05), side * rx * 0.42, ry * 0.62, rx * 0.36, dice.uniform(-0.2, 0.2))
@@ -217,8 +217,8 @@ def head(canvas: Canvas, tissues: Tissues, spread: float) -> None:
     canvas.put(scalp, tissues["fat"], 0)
     skull = scalp - dice.uniform(0.03, 0.08)
     thick = dice.uniform(0.03, 0.09)
-    canvas.put(skull, tissues["cortex"], None if dice.chance(0.5) else 0)
-    canvas.put(torch.minimum(skull - thick * 0.3, thick * 0.7 - skull), tissues["marrow"], 0)
+    bones = canvas.put(skull, tissues["cortex"], None if dice.chance(0.5) else 0)
+    canvas.put(torch.minimum(skull - thick * 0.3, thick * 0.7 - skull), tissues["marrow"], bones)
     brain = skull - thick
     canvas.put(brain, tissues["fluid"], 0)
     sulci = dice.uniform(0, 0.03) * canvas.noise(dice.uniform(8, 16))[0].abs()

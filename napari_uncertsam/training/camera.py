@@ -26,10 +26,10 @@ def look(dice: Dice, image: Tensor, masks: Tensor, size: int, zoom: float) -> tu
         low, high = FRAMINGS[dice.choice(FRAMING_WEIGHTS)]
         side = extent * dice.log_uniform(low, high)
         # Beyond the canvas is nothing to look at.
-        side = max(min(side, dice.uniform(0.9, 1.1) * max(height, width)), 1.02 * extent)
+        side = max(min(side, dice.uniform(0.75, 1.02) * max(height, width)), 1.02 * extent)
         slack = (side - extent) / 2
         cy, cx = ((a + b + 1) / 2 + slack * dice.uniform(-0.9, 0.9) for a, b in ((y0, y1), (x0, x1)))
-        if side <= min(height, width) and dice.chance(0.9):  # the plugin's views stay inside the image, too
+        if side <= min(height, width) and dice.chance(0.96):  # the plugin's views stay inside the image, too
             cy, cx = (min(max(c, side / 2), n - side / 2) for c, n in ((cy, height), (cx, width)))
     angle = dice.uniform(-0.3, 0.3) if dice.chance(0.3) else 0.0
     offset = (torch.arange(size) + 0.5) / size - 0.5
@@ -62,3 +62,29 @@ def visible(dice: Dice, labels: Tensor, count: int, max_objects: int) -> Tensor 
     else:
         order = torch.randperm(len(candidates), generator=dice.generator)
     return labels[None] == candidates[order][:, None, None]
+
+
+def discernible(image: Tensor, masks: Tensor) -> Tensor:
+    """Whether each object ``(n, h, w)`` differs from its surroundings in mean, or has an edge: ``(n,)`` bool.
+
+    Both are measured on ``(3, h, w)`` at about 96 pixels, where noise is averaged out as it is for an eye.
+    """
+    step = max(1, image.shape[1] // 96)
+    grey = F.avg_pool2d(image, step)
+    inside = F.avg_pool2d(masks.float(), step)[:, None]
+    near, core = F.max_pool2d(inside, 7, 1, 3), -F.max_pool2d(-inside, 3, 1, 1)
+    ring, edge = (near - inside).clamp(min=0), (F.max_pool2d(inside, 3, 1, 1) - core).clamp(min=0)
+    body = torch.where(core.sum((2, 3), keepdim=True) > 4, core, inside)
+
+    def mean(values: Tensor, weight: Tensor) -> Tensor:
+        return (values * weight).sum((2, 3), keepdim=True) / weight.sum((2, 3), keepdim=True).clamp(min=1e-3)
+
+    within, around = mean(grey, body), mean(grey, ring)
+    spread = mean((grey - around) ** 2, ring).sqrt()
+    difference = (within - around).abs()
+    apart = ((difference > 0.02) & (difference > 0.45 * spread)).any(1)[:, 0, 0]
+    slope = F.pad(grey.diff(dim=1).abs(), (0, 0, 0, 1)) + F.pad(grey.diff(dim=2).abs(), (0, 1))
+    slope = slope.amax(0, keepdim=True)
+    along, elsewhere = mean(slope, edge), mean(slope, ring + body)
+    seam = ((along > 1.3 * elsewhere) & (along > 0.02))[:, 0, 0, 0]
+    return apart | seam

@@ -75,6 +75,20 @@ class Canvas:
         low, high = ([min(max(int(c + sign * r), 0), s) for c, s in zip(centre, size, strict=True)] for sign in (-1, 1))
         return slice(low[0], high[0]), slice(low[1], high[1])
 
+    def blend(
+        self,
+        level: Tensor,
+        surface: Tensor | float,
+        *,
+        where: Window = EVERYWHERE,
+        softness: float | None = None,
+        opacity: float = 1.0,
+    ) -> None:
+        """Change the image as :meth:`put` does, but not whose the pixels are: a hair on a lesion, a reflection."""
+        alpha = torch.sigmoid(level * (2 / (softness or self.softness))) * opacity
+        part = self.image[:, where[0], where[1]]
+        part += (surface - part) * alpha
+
     def put(
         self,
         level: Tensor,
@@ -89,9 +103,7 @@ class Canvas:
 
         `level` (and a `surface` with an extent) are given on the window `where`.
         """
-        alpha = torch.sigmoid(level * (2 / (softness or self.softness))) * opacity
-        part = self.image[:, where[0], where[1]]
-        part += (surface - part) * alpha
+        self.blend(level, surface, where=where, softness=softness, opacity=opacity)
         if label is None:
             self.count += 1
             label = self.count

@@ -94,15 +94,16 @@ def thing(canvas: Canvas, radius: float, cy: float, cx: float) -> None:
     if dice.chance(0.5):
         shadow(canvas, whole, radius)
     label = canvas.put(whole, stuff(canvas))
-    for level in parts[1:]:
-        if dice.chance(0.4):
-            canvas.put(level, stuff(canvas), label)
+    for number, level in enumerate(parts[1:]):
+        if dice.chance(0.5):
+            skin = number == 0 and dice.chance(0.5)  # of a head
+            canvas.put(level, dice.uniform(0.5, 1.2) * tint(dice, 0.8, 0.6, 0.5) if skin else stuff(canvas), label)
     for _ in range(dice.integer(1, 4) if dice.chance(0.5) else 0):  # markings, lids, clothes
         dy, dx = (radius * dice.uniform(-0.6, 0.6) for _ in "yx")
         inner = canvas.shape(cy + dy, cx + dx, radius * dice.uniform(0.2, 0.7))
         canvas.put(torch.minimum(inner, whole), stuff(canvas), label)
-    if dice.chance(0.5):
-        round_off(canvas, whole, radius * dice.uniform(0.3, 0.8))
+    if dice.chance(0.65):
+        round_off(canvas, whole, radius * dice.uniform(0.15, 0.8))
 
 
 def figure_levels(canvas: Canvas, radius: float, cy: float, cx: float) -> list[Tensor]:
@@ -119,7 +120,7 @@ def everyday(dice: Dice, side: int) -> tuple[Tensor, Canvas]:
     canvas = Canvas(dice, side, side, 3)
     backdrop(canvas)
     for _ in range(dice.integer(1, 7)):
-        thing(canvas, dice.log_uniform(0.1, 0.75), dice.uniform(-0.7, 0.8), dice.uniform(-0.8, 0.8))
+        thing(canvas, dice.log_uniform(0.12, 0.9), dice.uniform(-0.7, 0.8), dice.uniform(-0.8, 0.8))
     return photograph(dice, canvas.image), canvas
 
 
@@ -186,7 +187,7 @@ def bend(canvas: Canvas, level: Tensor, radius: float) -> None:
         streak = torch.minimum(
             canvas.shape(*streak_at(canvas, label), radius * dice.uniform(0.1, 0.3), "tube"), level - 0.02
         )
-        canvas.put(streak, 1.0, label, softness=0.02, opacity=dice.uniform(0.1, 0.8))
+        canvas.blend(streak, 1.0, softness=0.02, opacity=dice.uniform(0.1, 0.8))
 
 
 def streak_at(canvas: Canvas, label: int) -> tuple[float, float]:

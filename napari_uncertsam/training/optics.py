@@ -69,10 +69,10 @@ def dermoscopy(dice: Dice, side: int) -> tuple[Tensor, Canvas]:
         at, r = (dice.uniform(-1, 1), dice.uniform(-1, 1)), dice.uniform(0.4, 1.2)
         hair = canvas.shape(*at, r, "thread")
         width = hair.amax() - dice.uniform(0.004, 0.015)
-        canvas.put(hair - width, tint(dice, 0.2, 0.13, 0.1, 0.04), 0, softness=canvas.pixel, opacity=0.85)
+        canvas.blend(hair - width, tint(dice, 0.2, 0.13, 0.1, 0.04), softness=canvas.pixel, opacity=0.85)
     if dice.chance(0.2):  # a ruler
         ticks = torch.minimum(torch.sin(canvas.x * 60) - 0.8, 0.05 - (canvas.y - 0.85).abs())
-        canvas.put(ticks, 0.15, 0)
+        canvas.blend(ticks, 0.15)
     if dice.chance(0.12):  # a patch or a marker
         sticker = oval(canvas, 0.9 * dice.sign(), 0.9 * dice.sign(), 0.5, 0.5)
         canvas.put(sticker, tint(dice, 0.2, 0.5, 0.75, 0.2), 0)

@@ -33,6 +33,17 @@ MODALITIES = {
     "glass": 0.03,
     "aerial": 0.03,
 }
+#: Least side of the canvas over the image's side: scans are blown up, photographs less so.
+LEAST_DETAIL = dict.fromkeys(MODALITIES, 0.2) | {
+    "dermoscopy": 0.35,
+    "endoscopy": 0.35,
+    "natural": 0.5,
+    "camouflage": 0.5,
+    "glass": 0.5,
+    "aerial": 0.4,
+}
+#: Modalities whose objects may look just as their surroundings do.
+ALIKE = ("camouflage", "glass")
 DRAWERS: dict[str, Callable[[Dice, int], tuple[Tensor, Canvas]]] = {
     "generic": layouts.generic,
     "ct": radiology.ct,
@@ -65,9 +76,9 @@ class Scene:
     masks: Tensor
 
 
-def draw(dice: Dice, side: int, modality: str | None = None) -> tuple[Tensor, Canvas]:
+def draw(dice: Dice, side: int, modality: str) -> tuple[Tensor, Canvas]:
     """A whole canvas before the camera: image ``(3, side, side)`` in [0, 1], and the canvas with its labels."""
-    return DRAWERS[modality or dice.choice(MODALITIES)](dice, side)
+    return DRAWERS[modality](dice, side)
 
 
 def make_scene(generator: torch.Generator, size: int = 256, *, zoom: float = 0.75, max_objects: int = 6) -> Scene:
@@ -93,8 +104,9 @@ def make_scene(generator: torch.Generator, size: int = 256, *, zoom: float = 0.7
     """
     dice = Dice(generator)
     while True:
-        side = max(32, round(size * dice.log_uniform(0.2, 1.0)))
-        image, canvas = draw(dice, side)
+        modality = dice.choice(MODALITIES)
+        side = max(32, round(size * dice.log_uniform(LEAST_DETAIL[modality], 1.0)))
+        image, canvas = draw(dice, side, modality)
         chosen = camera.visible(dice, canvas.labels, canvas.count, max_objects)
         if chosen is None:
             continue
@@ -104,5 +116,7 @@ def make_scene(generator: torch.Generator, size: int = 256, *, zoom: float = 0.7
         image, masks = camera.look(dice, image, chosen, size, zoom)
         area = masks.float().mean((1, 2))
         keep = (area > 8e-4) & (area < 0.75)
+        if modality not in ALIKE:
+            keep &= camera.discernible(image, masks)
         if keep[0]:
             return Scene(image, masks[keep])

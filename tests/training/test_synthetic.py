@@ -230,3 +230,11 @@ def test_a_painter_in_grey_stays_grey() -> None:
         painter.fill(painter.material(natural=0.5))
         layouts.scattered(painter, 3, 0.1, 0.5)
         assert painter.colour or torch.equal(painter.image[0], painter.image[2])
+
+
+def test_what_looks_as_its_surroundings_is_not_discernible() -> None:
+    masks = torch.zeros(2, 96, 96, dtype=torch.bool)
+    masks[0, 20:40, 20:40] = True
+    masks[1, 60:80, 60:80] = True
+    image = 0.5 + 0.02 * torch.randn(3, 96, 96, generator=generator()) + 0.3 * masks[0]
+    assert camera.discernible(image, masks).tolist() == [True, False]
