@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from napari_uncertsam.engine import build_model
 from napari_uncertsam.errors import InputError
+from napari_uncertsam.training.export import write_weights
 from napari_uncertsam.training.feeding import Batch, Batches, feed
 from napari_uncertsam.training.interactive import Weights, interactive_loss
 from napari_uncertsam.training.ranks import Ranks, run_ranks
@@ -37,6 +38,8 @@ from napari_uncertsam.training.starting import start_from
 CHECKPOINT_PARTS = frozenset({"model", "average", "optimiser", "state"})
 #: What is trained here; the memory is trained afterwards, on volumes.
 TRAINED = ("image_encoder.", "sam_prompt_encoder.", "sam_mask_decoder.", "no_mem_embed")
+#: Steps in a row without a finite loss after which a training ends.
+MOST_LOST = 20
 Report = Callable[[dict[str, float]], None]
 #: Of the last rounds of a batch: how often it gets so many corrections more than the fewest.
 EXTRA_ROUNDS = (0.5, 0.3, 0.1, 0.1)
@@ -254,7 +257,7 @@ class _Run:
             {"params": [p for name, p in named if name.startswith(inside)], "rate": rate * settings.trunk_rate},
         ]
         self.optimiser = torch.optim.AdamW(groups, rate, weight_decay=settings.weight_decay)
-        self.average = Averaged(model, settings.ema)
+        self.average, self.lost = Averaged(model, settings.ema), 0
         self.state: dict[str, Any] = {"step": 0, "seconds": 0.0, "settings": asdict(settings)}
 
     def train(self, batches: Iterator[Batch], report: Report) -> None:
@@ -270,15 +273,16 @@ class _Run:
                 break
             batch = next(batches)
             moved = Batch(batch.images.to(device), batch.truths.to(device))
-            window.append(self.step(moved, progress))
-            if state["step"] % 20 == 0 and self.ranks.first:
+            if measured := self.step(moved, progress):
+                window.append(measured)
+            if state["step"] % 20 == 0 and self.ranks.first and window:
                 row = {"step": state["step"], "progress": progress, "seconds": state["seconds"]}
                 columns = zip(("loss", "iou", "corrected"), zip(*window, strict=True), strict=True)
                 row |= {name: sum(column) / len(window) for name, column in columns}
                 window.clear()
                 append_row(self.out / CURVE, row)
                 report(row)
-            if time.monotonic() - saved > 120 and self.ranks.first:
+            if time.monotonic() - saved > 120 and self.ranks.first and not self.lost:
                 self.save()
                 saved = time.monotonic()
         if self.ranks.first:
@@ -294,11 +298,20 @@ class _Run:
             parameter.grad = torch.zeros_like(parameter)
         measured = training_loss(self.model, batch, self.settings, progress, torch.Generator().manual_seed(seed))
         measured = self.ranks.average([p.grad for p in self.trained if p.grad is not None], measured)
-        nn.utils.clip_grad_norm_(self.trained, self.settings.clip)
-        self.optimiser.step()
+        norm = nn.utils.clip_grad_norm_(self.trained, self.settings.clip)
         self.state["step"] += 1
-        self.average.update(self.model, self.state["step"])
-        return measured
+        if math.isfinite(measured[0]) and torch.isfinite(norm):
+            self.optimiser.step()
+            self.average.update(self.model, self.state["step"])
+            self.lost = 0
+            return measured
+        self.lost += 1  # one scene that overflowed must not undo hours
+        if self.lost > MOST_LOST:
+            raise InputError(
+                f"The loss was not a number for {self.lost} steps; start over with a lower learning rate. The checkpoint "
+                "is that of before."
+            )
+        return ()
 
     def save(self) -> None:
         """Write the checkpoint."""
@@ -327,10 +340,6 @@ class _Run:
 
 
 def export(weights: dict[str, Tensor], settings: Settings, state: dict[str, Any], path: Path) -> Path:
-    """Write the weights as safetensors (float32) with the settings in its metadata."""
-    from safetensors.torch import save_file
-
+    """Write the weights in half precision, with the settings in the file's metadata."""
     metadata = {"settings": json.dumps(asdict(settings)), "state": json.dumps(state), "torch": torch.__version__}
-    tensors = {k: v.detach().cpu().contiguous() for k, v in weights.items()}
-    save_file(tensors, path, metadata=metadata)
-    return path
+    return write_weights(weights, path, metadata)

@@ -17,11 +17,35 @@ _WEIGHTS = Path(__file__).parents[2] / "weights"
 
 def fit_bundled(
     out: Annotated[Path, typer.Option(help="Folder for the weights, the checkpoint and the loss curve.")],
+    start: Annotated[
+        list[str],
+        typer.Option(
+            help="What to begin with: imagenet (the trunk; extra `train`), random, or a checkpoint, of which all is "
+            "taken that fits. Several may be given; later ones win."
+        ),
+    ] = ["imagenet"],  # noqa: B006  (typer reads it, nobody changes it)
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of the schedule.")] = 8000,
     minutes: MinutesOption = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights, scenes and prompts.")] = 0,
     images: Annotated[int, typer.Option(min=1, help="Synthetic images per step.")] = 4,
-    prompts: Annotated[int, typer.Option(min=2, help="Prompts per image.")] = 8,
+    prompts: Annotated[int, typer.Option(min=2, help="Prompts per image.")] = 6,
+    size: Annotated[
+        list[int], typer.Option(help="Sides of the scenes in pixels; each step has one of those given.")
+    ] = [512],  # noqa: B006
+    rounds: Annotated[int, typer.Option(min=1, help="Fewest decodes per prompt: the opening and corrections.")] = 3,
+    learning_rate: Annotated[float, typer.Option(help="Reached after the warm-up.")] = 4e-4,
+    final: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the learning rate that is left at the end.")
+    ] = 0.01,
+    freeze: Annotated[int, typer.Option(min=0, max=7, help="Stages of the trunk that are not trained.")] = 0,
+    boxes_until: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of the schedule with boxes only, for a start from random weights."),
+    ] = 0.0,
+    dice: Annotated[float, typer.Option(min=0, help="Weight of soft Dice at the end; it begins with 1.")] = 0.5,
+    precision: Annotated[str, typer.Option(help="float32, or bfloat16 on a GPU.")] = "float32",
+    ranks: Annotated[int, typer.Option(min=1, help="Processes that train together: one for each core, or GPU.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, help="Processes beside each that draw scenes; for a GPU.")] = 0,
     device: DeviceOption = "auto",
     resume: ResumeOption = True,
     install: Annotated[
@@ -34,13 +58,35 @@ def fit_bundled(
     from napari_uncertsam.devices import choose_device, device_label
     from napari_uncertsam.training.bundled import CHECKPOINT_PARTS, Settings, fit
 
-    start_run(out, resume, CHECKPOINT_PARTS)
     chosen = choose_device(device)
-    settings = Settings(steps=steps, minutes=minutes, images=images, prompts=prompts, seed=seed)
+    settings = Settings(
+        steps=steps,
+        minutes=minutes,
+        images=images,
+        prompts=prompts,
+        ranks=ranks,
+        sizes=tuple(size),
+        rounds=rounds,
+        start=tuple(s for s in start if s != "random"),
+        learning_rate=learning_rate,
+        final=final,
+        freeze=freeze,
+        boxes_until=boxes_until,
+        dice=dice,
+        precision=precision,
+        seed=seed,
+    )
+    start_run(out, resume, CHECKPOINT_PARTS)
     typer.echo(f"Training on {device_label(chosen)}, seed {seed}; stop with Ctrl+C, continue with the same command.")
     with RunBar() as bar:
         weights = fit(
-            settings, out, config=_WEIGHTS / "bundled.yaml", device=str(chosen), report=bar.report, resume=resume
+            settings,
+            out,
+            config=_WEIGHTS / "bundled.yaml",
+            device=str(chosen),
+            workers=workers,
+            report=bar.report,
+            resume=resume,
         )
     typer.echo(f"Weights: {weights}")
     say_curve(out)

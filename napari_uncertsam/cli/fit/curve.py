@@ -11,8 +11,14 @@ import typer
 
 #: What a row says besides its measurements.
 _BOOKKEEPING = ("step", "progress", "seconds")
-_TITLES = {"iou": "IoU"}
-_LABELS = {"iou": "IoU of the opening prediction", "validation": "validation loss"}
+_TITLES = {"iou": "IoU", "corrected": "corrected IoU"}
+_LABELS = {
+    "iou": "IoU of the opening prediction",
+    "corrected": "after the last correction",
+    "validation": "validation loss",
+}
+#: Drawn on the right, from 0 to 1.
+_RATIOS = ("iou", "corrected", "dice", "validation_dice")
 
 
 class RunBar:
@@ -84,9 +90,11 @@ def plot_curve(curve: Path) -> Path | None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     left = figure.subplots()
     axes = {name: left for name in names}
-    if "iou" in names:
-        axes["iou"] = left.twinx()
-        axes["iou"].set_ylim(0, 1)
+    ratios = [name for name in names if name in _RATIOS]
+    if ratios:
+        right = left.twinx()
+        right.set_ylim(0, 1)
+        axes |= dict.fromkeys(ratios, right)
     styles = zip(names, ("tab:red", "tab:blue", "tab:green", "tab:purple"), strict=False)
     for name, colour in styles:
         points = [(float(row["step"]), float(row[name])) for row in rows if row[name]]
