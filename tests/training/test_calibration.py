@@ -185,10 +185,10 @@ def test_half_precision_in_the_file_and_single_in_the_model(tmp_path: Path) -> N
     for name, value in half.model.state_dict().items():
         assert torch.equal(value, loaded[name].to(value.dtype)), name
     scene = Ellipses().draw(torch.Generator().manual_seed(2), 64)
-    frozen = Frozen(half)
-    logits = frozen.decode(frozen.embed(scene.image), calibration._tight_boxes(scene.masks)).logits
-    assert logits.dtype == torch.float32
-    assert torch.isfinite(logits).all()
+    prompts = calibration._tight_boxes(scene.masks)
+    one, other = (f.decode(f.embed(scene.image), prompts).token_logits for f in (Frozen(engine), Frozen(half)))
+    assert other.dtype == torch.float32
+    torch.testing.assert_close(other, one, rtol=0, atol=0.02 * one.abs().max().item())
 
 
 @pytest.mark.parametrize("value", [65504.0, -1e5, float("nan"), float("inf")])
@@ -272,6 +272,26 @@ def test_the_command_calibrates_and_installs(bundled: Path, tmp_path: Path) -> N
     name = "sam_mask_decoder.output_hypernetworks_mlps.3.layers.2.weight"
     expected = before[name] / record["temperature"]
     torch.testing.assert_close(load_file(bundled)[name].float(), expected, rtol=1e-3, atol=1e-6)
+
+
+def test_a_file_of_the_bundled_configuration_is_calibrated_as_the_bundled_model(
+    bundled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+
+    def count(frozen: Frozen, *_: object, **__: object) -> dict[str, Tally]:
+        seen.append(frozen.engine.model.sam_mask_decoder.dynamic_multimask_via_stability)
+        raise InputError("That is enough.")
+
+    monkeypatch.setattr(calibration, "count_logits", count)
+    own, other = tmp_path / "own.safetensors", tmp_path / "other.yaml"
+    own.write_bytes(bundled.read_bytes())
+    config = bundled.with_name("bundled.yaml")
+    other.write_text(f"# another\n{config.read_text('utf-8')}", "utf-8")
+    options = ("--weights", own, "--out", tmp_path / "out", "--device", "cpu")
+    for more in (("--config", config), ("--config", other), ("--config", other, "--install")):
+        assert run(*options, *more).code == 2
+    assert seen == [False, True, False]
 
 
 def test_what_the_command_refuses(bundled: Path, tmp_path: Path) -> None:

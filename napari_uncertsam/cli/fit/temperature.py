@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,7 +54,7 @@ def fit_temperature(
 
     if region not in calibration.REGIONS:
         raise InputError(f"The region {region!r} is unknown; choose one of {', '.join(calibration.REGIONS)}.")
-    checkpoint = resolve(weights, config)
+    checkpoint = _as_bundled(resolve(weights, config), install)
     metadata = file_metadata(checkpoint.path)
     _check(checkpoint, metadata, out)
     engine = Sam2Engine.from_checkpoint(checkpoint, device)
@@ -62,7 +63,7 @@ def fit_temperature(
     out.mkdir(parents=True, exist_ok=True)
     frozen, source = Frozen(engine), SyntheticSource()
     yardstick = calibration.Yardstick(roi_of, reliability_curve)
-    typer.echo(f"Calibrating {engine.name} on {scenes} {source.name}, {engine.device_label}, seed {seed}.")
+    typer.echo(f"Calibrating {checkpoint.path.name} on {scenes} {source.name}, {engine.device_label}, seed {seed}.")
     with RunBar("temperature") as bar:
         tallies = calibration.count_logits(frozen, source, yardstick, scenes=scenes, seed=seed, report=bar.report)
     temperature = tallies[region].temperature()
@@ -80,6 +81,18 @@ def fit_temperature(
     typer.echo(f"Weights: {path}\nFigures: {out / TABLE}")
     if install:
         _install(path)
+
+
+def _as_bundled(checkpoint: ResolvedCheckpoint, install: bool) -> ResolvedCheckpoint:
+    """Weights of the bundled configuration, or that are to be installed, run as the bundled model does.
+
+    A file of one's own would fall back to another mask token where the first is unstable, and be calibrated for that.
+    """
+    from napari_uncertsam.checkpoints import resolve
+
+    own = Path(checkpoint.config)
+    same = own.is_file() and own.read_bytes() == Path(resolve("bundled").config).read_bytes()
+    return replace(checkpoint, name="bundled") if same or install else checkpoint
 
 
 def _check(checkpoint: ResolvedCheckpoint, metadata: Mapping[str, str], out: Path) -> None:
