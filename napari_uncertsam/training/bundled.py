@@ -308,8 +308,8 @@ class _Run:
         self.lost += 1  # one scene that overflowed must not undo hours
         if self.lost > MOST_LOST:
             raise InputError(
-                f"The loss was not a number for {self.lost} steps; start over with a lower learning rate. The checkpoint "
-                "is that of before."
+                f"The loss was not a number for {self.lost} steps; start over with a lower learning rate. The "
+                "checkpoint is that of before."
             )
         return ()
 

@@ -144,7 +144,8 @@ def pet(dice: Dice, side: int) -> tuple[Tensor, Canvas]:
     pixels = max(24, round(side * dice.uniform(0.12, 0.4)))
     coarse = F.interpolate(canvas.image[None], (pixels, pixels), mode="area")[0]
     coarse = blur(coarse, dice.uniform(0.5, 1.2))
-    coarse = coarse + dice.log_uniform(0.02, 0.15) * blur(dice.normal(1, pixels, pixels), 0.7) * coarse.clamp(min=0).sqrt()
+    counts = blur(dice.normal(1, pixels, pixels), 0.7) * coarse.clamp(min=0).sqrt()
+    coarse = coarse + dice.log_uniform(0.02, 0.15) * counts
     mode = "nearest" if dice.chance(0.15) else "bicubic"
     image = F.interpolate(coarse[None], (side, side), mode=mode)[0]
     image = window(image, 0.0, percentiles(image, 0.5, 0.998)[1] * dice.uniform(0.4, 1.1))
