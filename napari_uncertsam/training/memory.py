@@ -41,6 +41,8 @@ from napari_uncertsam.training.runs import (
 CHECKPOINT_PARTS = frozenset({"trained", "average", "optimiser", "state"})
 #: Seed of the held-out clips; no run can have it.
 HELD_OUT = 2**40
+#: Clips on whose first frames the start of an untrained memory is fitted.
+FITTED = 12
 #: Seconds between checkpoints, and steps between rows of the curve.
 SAVE_EVERY, ROW_EVERY = 120.0, 20
 
@@ -106,7 +108,11 @@ def fit_memory(
         raise InputError(f"{weights} does not fit the configuration {Path(config).name}; give its own.") from error
     run = _Run(settings, out, model.to(device).eval(), file_sha256(weights))
     if metadata.get("memory") != "trained":
-        prepare_memory(run.model, torch.stack([c.images[0] for c in run.held_out]).to(device))
+        first = [(c.images[0], c.masks[0, 0]) for c in (run.clips[k] for k in range(FITTED))]
+        images, masks = (torch.stack(column).to(device) for column in zip(*first, strict=True))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            prepare_memory(run.model, images, masks)
     run.begin(resume)
     run.loop(workers, report or (lambda _row: None))
     return _export(run, state, metadata, target), run.sentence()

@@ -49,6 +49,11 @@ def weights(config: Path) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "FITTED", 2)
+
+
 @pytest.fixture
 def clip() -> Clip:
     return draw_clip(5, 1, SIDE, frames=4)
@@ -198,18 +203,23 @@ def test_a_few_steps_on_one_clip_lower_its_loss(config: Path, weights: Path) -> 
     assert losses[-1] < 0.95 * losses[0]
 
 
-def test_a_memory_begins_by_changing_little(config: Path, weights: Path, clip: Clip) -> None:
+def test_a_memory_begins_as_a_mask_prompt(config: Path, weights: Path, clip: Clip) -> None:
     model = model_of(config, weights)
-    prepare_memory(model, clip.images)
-    features = clip_features(model, clip.images)
-    follower = Follower(model, features, 1)
+    prepare_memory(model, clip.images, clip.masks[0])
+    encoder, features = model.sam_prompt_encoder, clip_features(model, clip.images)
     given: list[torch.Tensor] = []
     model.memory_attention.register_forward_hook(lambda _module, _inputs, output: given.append(output[:, 0].T))
     with torch.no_grad():
-        follower.know_masks(0, 0, clip.masks[:1, 0])
-        follower.look(1, 1)
+        for mask in (clip.masks[:1, 0], torch.zeros_like(clip.masks[:1, 0])):
+            follower = Follower(model, features, 1)
+            follower.know_masks(0, 0, mask)
+            follower.look(1, 1)
+        logits = clip.masks[:1, :1, 2::4, 2::4].float() * 2 * SURE - SURE
+        prompt, nothing = (encoder(points=None, boxes=None, masks=m)[1] for m in (logits, 0 * logits - SURE))
     wanted = features[-1][1].flatten(1)
-    assert (given[-1] - wanted).square().mean() < 0.5 * wanted.var()
+    assert (given[0] - wanted).square().mean() < 0.8 * wanted.var()
+    change, asked = given[0] - given[1], (prompt - nothing)[0].flatten(1)
+    assert torch.corrcoef(torch.stack([change.flatten(), asked.flatten()]))[0, 1] > 0.2
 
 
 def test_where_no_object_is_only_the_score_counts() -> None:
