@@ -104,7 +104,9 @@ class Sam2Engine:
     def from_checkpoint(cls, checkpoint: ResolvedCheckpoint, device: str | None = None) -> Sam2Engine:
         """Build a model from a resolved checkpoint; see :meth:`load`."""
         with torch.random.fork_rng(devices=[]):  # random initialisation must not disturb the user's streams
-            official = (checkpoint.base or checkpoint.name) != "bundled"
+            # The fallback to another token is how Meta's models are used; ours say themselves what they are.
+            metadata = file_metadata(checkpoint.path)
+            official = (checkpoint.base or checkpoint.name) != "bundled" and metadata.get("model") != "bundled"
             built = build_model(checkpoint.config, fallback=official, image_size=checkpoint.image_size)
         state = load_state_dict(checkpoint.path)
         try:
@@ -115,7 +117,7 @@ class Sam2Engine:
                 "give the configuration that the checkpoint was trained with (--config)."
             ) from error
         # The bundled weights say themselves whether their memory was trained.
-        memory = official or file_metadata(checkpoint.path).get("memory") == "trained"
+        memory = official or metadata.get("memory") == "trained"
         if checkpoint.adapter is None:
             return cls(built, checkpoint.name, checkpoint.sha256 or "", device, has_memory=memory)
         part = read_part(checkpoint.adapter, "adapter", checkpoint.file_sha256)

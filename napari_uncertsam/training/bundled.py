@@ -32,6 +32,7 @@ from napari_uncertsam.training.runs import (
     read_checkpoint,
     save_checkpoint,
 )
+from napari_uncertsam.training.seeds import generator_of
 from napari_uncertsam.training.sources import SyntheticSource
 from napari_uncertsam.training.starting import start_from
 
@@ -293,10 +294,10 @@ class _Run:
         factor, step = schedule(progress, self.state["step"], self.settings), self.state["step"]
         for group in self.optimiser.param_groups:
             group["lr"] = group["rate"] * factor
-        seed = (self.settings.seed << 40) + (self.ranks.rank << 32) + step
+        generator = generator_of(self.settings.seed, step, self.ranks.rank)
         for parameter in self.trained:  # a step may not use all of them, and all processes exchange the same
             parameter.grad = torch.zeros_like(parameter)
-        measured = training_loss(self.model, batch, self.settings, progress, torch.Generator().manual_seed(seed))
+        measured = training_loss(self.model, batch, self.settings, progress, generator)
         measured = self.ranks.average([p.grad for p in self.trained if p.grad is not None], measured)
         norm = nn.utils.clip_grad_norm_(self.trained, self.settings.clip)
         self.state["step"] += 1
@@ -341,5 +342,10 @@ class _Run:
 
 def export(weights: dict[str, Tensor], settings: Settings, state: dict[str, Any], path: Path) -> Path:
     """Write the weights in half precision, with the settings in the file's metadata."""
-    metadata = {"settings": json.dumps(asdict(settings)), "state": json.dumps(state), "torch": torch.__version__}
+    metadata = {
+        "model": "bundled",
+        "settings": json.dumps(asdict(settings)),
+        "state": json.dumps(state),
+        "torch": torch.__version__,
+    }
     return write_weights(weights, path, metadata)

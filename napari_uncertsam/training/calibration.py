@@ -30,6 +30,7 @@ from napari_uncertsam.errors import InputError
 from napari_uncertsam.prompts import BOX_CORNER_MAX, BOX_CORNER_MIN
 from napari_uncertsam.training.frozen import Frozen
 from napari_uncertsam.training.schedule import PromptBatch, corrections, first_prompts, mask_corners
+from napari_uncertsam.training.seeds import generator_of
 from napari_uncertsam.training.sources import Source
 from napari_uncertsam.training.steps import choose_objects
 
@@ -44,8 +45,8 @@ REGIONS = ("image", "around")
 LOWEST, HIGHEST = 0.05, 20.0
 #: Logits are counted in bins of this width, in nats, up to this size.
 WIDTH, REACH = 1 / 128, 64.0
-#: Far from the seeds of any training, which count up from 0 and from multiples of 2^32.
-_SEEDS = 1 << 60
+#: Tells these scenes from those of any training.
+_HELD_OUT = 0xCA11B
 
 _LAST = re.compile(r"(sam_mask_decoder\.output_hypernetworks_mlps\.\d+)\.layers\.(\d+)\.(?:weight|bias)")
 _MASK_PROMPT = "sam_prompt_encoder.mask_downscaling.0.weight"
@@ -320,7 +321,7 @@ def _cases(
     frozen: Frozen, source: Source, scenes: int, seed: int, report: Report | None
 ) -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.bool_]]]:
     """Form, logits and truth, ``(s, s)``, of every prompt on so many scenes."""
-    generator, began = torch.Generator().manual_seed(_SEEDS + seed), time.monotonic()
+    generator, began = generator_of(_HELD_OUT, seed, 0, 0), time.monotonic()
     for done in range(1, scenes + 1):
         scene = source.draw(generator, frozen.resolution)
         truth = choose_objects(scene.masks, generator, OBJECTS).to(frozen.device)

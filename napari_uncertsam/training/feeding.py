@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from napari_uncertsam.training.seeds import generator_of
 from napari_uncertsam.training.sources import Source
 
 
@@ -53,7 +54,7 @@ class Batches(Dataset[Batch]):
     sizes: tuple[int, ...]
 
     def __getitem__(self, index: int) -> Batch:
-        generator = torch.Generator().manual_seed((self.seed << 32) + index)
+        generator = generator_of(self.seed, index)
         size = self.sizes[int(torch.randint(len(self.sizes), (), generator=generator))]
         images, truths = [], []
         for _ in range(self.images):

@@ -22,8 +22,8 @@ from napari_uncertsam.training.schedule import PromptBatch, corrections, first_p
 FORMS = {"point": 0.55, "points": 0.15, "box+points": 0.3}
 #: `SAM2ImagePredictor` clamps the mask that it feeds back to this.
 LOGIT_LIMIT = 32.0
-#: Share of corrections with the mask fed back.
-FEEDBACK = 0.9
+#: Share of corrections with the mask fed back, as SAM is trained; the others have the points alone, as the plugin asks.
+FEEDBACK = 0.5
 
 
 @dataclass(frozen=True)

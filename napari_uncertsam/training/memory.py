@@ -37,6 +37,7 @@ from napari_uncertsam.training.runs import (
     read_checkpoint,
     save_checkpoint,
 )
+from napari_uncertsam.training.seeds import generator_of
 
 CHECKPOINT_PARTS = frozenset({"trained", "average", "optimiser", "state"})
 #: Seed of the held-out clips; no run can have it.
@@ -198,7 +199,7 @@ class _Run:
     def _gradient(self, clips: Any) -> float:
         """Gradients of one step, and its loss; clips are followed back one after the other."""
         settings, total = self.settings, 0.0
-        generator = torch.Generator().manual_seed((settings.seed << 32) + self.state["step"])
+        generator = generator_of(settings.seed, self.state["step"])
         self.optimiser.zero_grad(set_to_none=True)
         low = self.device.type == "cuda" and settings.precision == "bfloat16"
         for _ in range(settings.clips):
