@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -95,7 +95,7 @@ def test_every_correction_is_a_point_where_the_mask_before_was_wrong(
     features = [f[:1].repeat_interleave(4, 0) for f in image_features(model, normalise(batch().images))]
     answer(model, features, truth, "point", 4, Weights(), torch.Generator().manual_seed(1))
     halved = torch.nn.functional.avg_pool2d(truth[:, None].float(), 2)[:, 0] > 0.5
-    for (_, mask), (prompts, _) in zip(seen[:-1], seen[1:], strict=True):
+    for (_, mask), (prompts, _) in pairwise(seen):
         for k in range(4):
             x, y = ((prompts.coordinates[k, -1] - 0.5) / 2).long().tolist()
             assert bool(halved[k, y, x]) == bool(prompts.labels[k, -1])
