@@ -19,9 +19,13 @@ from torch import Tensor, nn
 
 from napari_uncertsam.engine import build_model
 from napari_uncertsam.errors import InputError
+from napari_uncertsam.training.clip_loss import Plan, clip_loss
+from napari_uncertsam.training.clips import Clip
 from napari_uncertsam.training.export import write_weights
 from napari_uncertsam.training.feeding import Batch, Batches, feed
 from napari_uncertsam.training.interactive import Weights, interactive_loss
+from napari_uncertsam.training.memory import Clips
+from napari_uncertsam.training.memory_parts import prepare_memory
 from napari_uncertsam.training.ranks import Ranks, run_ranks
 from napari_uncertsam.training.runs import (
     CHECKPOINT,
@@ -37,8 +41,12 @@ from napari_uncertsam.training.sources import SyntheticSource
 from napari_uncertsam.training.starting import start_from
 
 CHECKPOINT_PARTS = frozenset({"model", "average", "optimiser", "state"})
-#: What is trained here; the memory is trained afterwards, on volumes.
-TRAINED = ("image_encoder.", "sam_prompt_encoder.", "sam_mask_decoder.", "no_mem_embed")
+#: What single images train.
+SINGLE = ("image_encoder.", "sam_prompt_encoder.", "sam_mask_decoder.", "no_mem_embed")
+#: Clips that a memory which was never trained is prepared with.
+FITTED = 12
+#: Frames of a clip, and the most objects that are followed in it.
+CLIP_FRAMES, CLIP_OBJECTS = 7, 2
 #: Steps in a row without a finite loss after which a training ends.
 MOST_LOST = 20
 Report = Callable[[dict[str, float]], None]
@@ -75,6 +83,11 @@ class Settings:
         Factor on the learning rate of the image encoder's trunk.
     freeze : int
         Stages of the trunk that are not trained, and the stem with them.
+    clip_every : int
+        Every so many steps the objects of a synthetic clip are followed, too, as SAM 2 is trained on images and videos
+        together: the mask decoder learns to go by the memory. 0: the memory is not trained.
+    memory_rate : float
+        Factor on the learning rate of the memory.
     boxes_until : float
         Fraction of the schedule with boxes only and no corrections: a network without weights first learns what a
         prompt is.
@@ -103,6 +116,8 @@ class Settings:
     final: float = 0.01
     trunk_rate: float = 0.15
     freeze: int = 0
+    clip_every: int = 0
+    memory_rate: float = 3.0
     boxes_until: float = 0.0
     balance_until: float = 0.2
     dice: float = 0.5
@@ -228,11 +243,13 @@ def _train(
     """What one process does."""
     torch.manual_seed(settings.seed)
     where = f"{device}:{ranks.rank}" if device == "cuda" and ranks.size > 1 else device
-    run = _Run(settings, out, build_model(config).to(where).train(), ranks)
+    run = _Run(settings, out, build_model(config).to(where).eval(), ranks)
     if resume and (out / CHECKPOINT).exists():
         run.restore()
     else:
         start_from(run.model, settings.start)
+        if settings.clip_every:
+            run.prepare()
         run.average = Averaged(run.model, settings.ema)
         if ranks.first:
             (out / CURVE).unlink(missing_ok=True)
@@ -250,13 +267,17 @@ class _Run:
         trunk = model.image_encoder.trunk
         if hasattr(trunk, "freeze"):
             trunk.freeze = settings.freeze
-        named = [(name, p) for name, p in model.named_parameters() if name.startswith(TRAINED)]
-        self.trained = [p for _, p in named]
-        rate, inside = settings.learning_rate, "image_encoder.trunk."
-        groups = [
-            {"params": [p for name, p in named if not name.startswith(inside)], "rate": rate},
-            {"params": [p for name, p in named if name.startswith(inside)], "rate": rate * settings.trunk_rate},
-        ]
+        named: dict[str, list[nn.Parameter]] = {"trunk": [], "single": [], "memory": []}
+        for name, parameter in model.named_parameters():
+            inside = "trunk" if name.startswith("image_encoder.trunk.") else "single"
+            named[inside if name.startswith(SINGLE) else "memory"].append(parameter)
+        if not settings.clip_every:
+            named.pop("memory")
+        self.trained = [p for parameters in named.values() for p in parameters]
+        factors = {"trunk": settings.trunk_rate, "single": 1.0, "memory": settings.memory_rate}
+        rate = settings.learning_rate
+        groups = [{"params": parameters, "rate": rate * factors[name]} for name, parameters in named.items()]
+        self.clips = Clips(settings.seed, model.image_size, CLIP_FRAMES, CLIP_OBJECTS)
         self.optimiser = torch.optim.AdamW(groups, rate, weight_decay=settings.weight_decay)
         self.average, self.lost = Averaged(model, settings.ema), 0
         self.state: dict[str, Any] = {"step": 0, "seconds": 0.0, "settings": asdict(settings)}
@@ -298,6 +319,8 @@ class _Run:
         for parameter in self.trained:  # a step may not use all of them, and all processes exchange the same
             parameter.grad = torch.zeros_like(parameter)
         measured = training_loss(self.model, batch, self.settings, progress, generator)
+        if self.settings.clip_every and step % self.settings.clip_every == 0:
+            self.follow(step, generator)
         measured = self.ranks.average([p.grad for p in self.trained if p.grad is not None], measured)
         norm = nn.utils.clip_grad_norm_(self.trained, self.settings.clip)
         self.state["step"] += 1
@@ -313,6 +336,22 @@ class _Run:
                 "checkpoint is that of before."
             )
         return ()
+
+    def follow(self, step: int, generator: torch.Generator) -> None:
+        """Follow the loss of a clip back."""
+        device = next(self.model.parameters()).device
+        drawn = self.clips[FITTED + self.ranks.rank + self.ranks.size * step]
+        clip, plan = Clip(drawn.images.to(device), drawn.masks.to(device)), Plan.drawn(generator, drawn.masks)
+        with autocast(self.settings, device):
+            loss = clip_loss(self.model, clip, plan, generator, prompted=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def prepare(self) -> None:
+        """Give a memory that was never trained something to start from."""
+        device = next(self.model.parameters()).device
+        first = [(c.images[0], c.masks[0, 0]) for c in (self.clips[k] for k in range(FITTED))]
+        images, masks = (torch.stack(column).to(device) for column in zip(*first, strict=True))
+        prepare_memory(self.model, images, masks)
 
     def save(self) -> None:
         """Write the checkpoint."""
