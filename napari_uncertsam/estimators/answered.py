@@ -77,6 +77,6 @@ class AnsweredBelief:
     def area_interval(self, level: float = 0.9) -> tuple[float, float]:
         """Central interval of the area of the drawn masks, in cells; the same draws every time."""
         check_level(level)
-        step = max(1, max(self.shape) // DRAWN_SIDE)
+        step = -(-max(self.shape) // DRAWN_SIDE)  # rounded up
         areas = (self.mask_field.sample(DRAWS, np.random.default_rng(0), step) > 0).sum((1, 2)) * step * step
         return area_interval(areas, level)

@@ -67,7 +67,7 @@ def draw_masks(
         Cells that count; all by default.
     draws : int
     """
-    step = max(1, max(field.shape) // SIDE)
+    step = -(-max(field.shape) // SIDE)  # rounded up: never more cells than SIDE along a side
     every = (slice(step // 2, None, step),) * 2
     counted = np.ones(field.shape, bool)[every] if inside is None else inside[every]
     masks = (field.with_length(REACH * field.length).sample(draws, rng, step) > 0) & counted
