@@ -5,13 +5,16 @@ Every block of the trunk gets two bottlenecks, as the paper draws them and Medic
 - Adapter 1 on the output `a` of the attention, inside the residual: ``x + A1(a)``, ``A1(a) = a + up(relu(down(a)))``;
 - Adapter 2 beside the MLP, on the same normalised input `n`: ``x + mlp(n) + s A2(n)``, ``A2(n) = up(relu(down(n)))``.
 
+The blocks of a convolutional trunk (the bundled model's) have a single branch. There Adapter 1 is on its output `b`,
+inside the residual, and Adapter 2 beside it, on the same input, where there is a residual: ``x + A1(b) + s A2(x)``.
+
 SAM 2 is not changed: both are forward hooks, and the prompt encoder takes the other's place until it is given back.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
@@ -205,16 +208,25 @@ def attach(model: Any, mpa: MpaAdapter) -> Attached:
     mpa.to(next(model.parameters()).device)
     own, scale = model.sam_prompt_encoder, mpa.settings.scale
     undo: list[Callable[[], Any]] = []
-
-    def after_attention(adapter: nn.Module) -> Any:
-        return lambda _module, _inputs, output: adapter(output)
-
-    def beside_mlp(adapter: nn.Module) -> Any:
-        return lambda _module, inputs, output: output + scale * adapter(inputs[0])
-
     for block, first, second in zip(blocks, mpa.encoder.attention, mpa.encoder.mlp, strict=True):
-        undo.append(block.attn.register_forward_hook(after_attention(first)).remove)
-        undo.append(block.mlp.register_forward_hook(beside_mlp(second)).remove)
+        for module, hook in _hooks(block, first, second, scale):
+            undo.append(module.register_forward_hook(hook).remove)
     model.sam_prompt_encoder = mpa.prompt_encoder
     undo.append(lambda: setattr(model, "sam_prompt_encoder", own))
     return Attached(undo)
+
+
+def _hooks(block: Any, first: nn.Module, second: nn.Module, scale: float) -> Iterator[tuple[nn.Module, Any]]:
+    """Which modules of a block are hooked, and with what."""
+    if hasattr(block, "attn"):
+        yield block.attn, lambda _module, _inputs, output: first(output)
+        yield block.mlp, lambda _module, inputs, output: output + scale * second(inputs[0])
+        return
+
+    def on_branch(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        changed: Tensor = first(output.movedim(1, -1))
+        if block.residual:
+            changed = changed + scale * second(inputs[0].movedim(1, -1))
+        return changed.movedim(-1, 1)
+
+    yield block.layers, on_branch

@@ -73,7 +73,7 @@ class InvertedResidual(nn.Module):
         deep = PaddedConv(inner, inner, stage.kernel, stride=stride, side=side, groups=inner)
         layers += [deep, nn.ReLU6(), PaddedConv(inner, outputs, 1)]
         self.layers = nn.Sequential(*layers)
-        self.residual = stride == 1 and inputs == outputs
+        self.dim_out, self.residual = outputs, stride == 1 and inputs == outputs
 
     def forward(self, values: Tensor) -> Tensor:
         """``(n, inputs, h, w)`` to ``(n, outputs, h / stride, w / stride)``."""
@@ -122,6 +122,11 @@ class EfficientNetLite(nn.Module):
         self.taken.append(len(STAGES) - 1)
         #: Of the outputs, lowest resolution first: the order in which sam2's neck lists its inputs.
         self.channel_list = [rounded(width * STAGES[k].channels) for k in reversed(self.taken)]
+
+    @property
+    def blocks(self) -> list[InvertedResidual]:
+        """All blocks in their order."""
+        return [block for stage in self.stages for block in stage]
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Normalised ``(n, 3, s, s)`` images to four maps, highest resolution first."""

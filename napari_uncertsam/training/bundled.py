@@ -86,6 +86,8 @@ class Settings:
     clip_every : int
         Every so many steps the objects of a synthetic clip are followed, too, as SAM 2 is trained on images and videos
         together: the mask decoder learns to go by the memory. 0: the memory is not trained.
+    clip_size : int
+        Side of the frames in pixels, for which the model is built; 0 for the model's own.
     memory_rate : float
         Factor on the learning rate of the memory.
     boxes_until : float
@@ -117,6 +119,7 @@ class Settings:
     trunk_rate: float = 0.15
     freeze: int = 0
     clip_every: int = 0
+    clip_size: int = 0
     memory_rate: float = 3.0
     boxes_until: float = 0.0
     balance_until: float = 0.2
@@ -130,7 +133,7 @@ class Settings:
             raise InputError(
                 f"{self.images} images a step cannot be shared by {self.ranks} processes; give a multiple of it."
             )
-        for size in self.sizes:
+        for size in (*self.sizes, self.clip_size or 32):
             if size < 32 or size % 32:
                 raise InputError(f"Scenes of {size} pixels do not fit the model; give a multiple of 32.")
         if self.precision not in ("float32", "bfloat16"):
@@ -243,7 +246,7 @@ def _train(
     """What one process does."""
     torch.manual_seed(settings.seed)
     where = f"{device}:{ranks.rank}" if device == "cuda" and ranks.size > 1 else device
-    run = _Run(settings, out, build_model(config).to(where).eval(), ranks)
+    run = _Run(settings, out, build_model(config, image_size=settings.clip_size or None).to(where).eval(), ranks)
     if resume and (out / CHECKPOINT).exists():
         run.restore()
     else:

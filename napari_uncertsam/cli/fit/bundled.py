@@ -38,6 +38,10 @@ def fit_bundled(
         float, typer.Option(min=0, max=1, help="Share of the learning rate that is left at the end.")
     ] = 0.01,
     freeze: Annotated[int, typer.Option(min=0, max=7, help="Stages of the trunk that are not trained.")] = 0,
+    clip_every: Annotated[
+        int, typer.Option(min=0, help="Every so many steps a synthetic clip is followed, too, by the memory; 0: never.")
+    ] = 0,
+    clip_size: Annotated[int, typer.Option(min=0, help="Side of its frames in pixels; 0 for the model's.")] = 0,
     boxes_until: Annotated[
         float,
         typer.Option(min=0, max=1, help="Share of the schedule with boxes only, for a start from random weights."),
@@ -71,6 +75,8 @@ def fit_bundled(
         learning_rate=learning_rate,
         final=final,
         freeze=freeze,
+        clip_every=clip_every,
+        clip_size=clip_size,
         boxes_until=boxes_until,
         dice=dice,
         precision=precision,
