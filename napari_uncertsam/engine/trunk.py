@@ -126,7 +126,7 @@ class EfficientNetLite(nn.Module):
     @property
     def blocks(self) -> list[InvertedResidual]:
         """All blocks in their order."""
-        return [block for stage in self.stages for block in stage]
+        return [module for module in self.modules() if isinstance(module, InvertedResidual)]
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Normalised ``(n, 3, s, s)`` images to four maps, highest resolution first."""

@@ -50,7 +50,7 @@ class Ranks:
         flat = torch.cat([numbers, *(g.detach().float().cpu().flatten() for g in gradients)])
         torch.distributed.all_reduce(flat)
         flat /= self.size
-        parts = flat[len(numbers) :].split([g.numel() for g in gradients])
+        parts = torch.split(flat[len(numbers) :], [g.numel() for g in gradients])
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
         return tuple(flat[: len(numbers)].tolist())
