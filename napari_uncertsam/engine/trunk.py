@@ -137,7 +137,7 @@ class EfficientNetLite(nn.Module):
             with torch.set_grad_enabled(torch.is_grad_enabled() and k >= self.freeze):
                 values = stage(values)
             if k in self.taken:
-                maps.append(values)
+                maps.append(values.contiguous())  # sam2's predictors reshape what they get in place
         return maps
 
 

@@ -36,6 +36,7 @@ def test_maps_of_any_image_that_is_a_multiple_of_32(rows: int, columns: int) -> 
     sides = [(8 * rows, 8 * columns), (4 * rows, 4 * columns), (2 * rows, 2 * columns), (rows, columns)]
     assert [tuple(m.shape[-2:]) for m in maps] == sides
     assert [m.shape[1] for m in maps] == trunk.channel_list[::-1]
+    assert all(m.is_contiguous() for m in maps)
 
 
 @settings(max_examples=25, deadline=None)
