@@ -39,12 +39,15 @@ class FeatureReadout:
         self._given: tuple[Tensor, Tensor] | None = None  # of the anchor, never forgotten
         self._walked: tuple[Tensor, Tensor] | None = None
         self._scale: tuple[Tensor, Tensor] | None = None
+        self._first: Tensor | None = None  # weights as of the anchors alone
 
     def learn(self, embedding: Embedding, logits: Map, *, given: bool = False) -> None:
         """Learn from a slice and the logits of its mask, on any grid over the view.
 
         What is learned from the first slice, and from those whose mask was `given`, is never forgotten.
         """
+        if given:
+            self._first = None
         x = self._design(embedding)
         side = round(len(x) ** 0.5)
         values = torch.as_tensor(regridded(logits, (side, side)).ravel(), dtype=torch.float32)
@@ -77,6 +80,19 @@ class FeatureReadout:
         maps = (part.reshape(side, side).numpy() for part in (mean, variance))
         first, second = (regridded(np.asarray(m, np.float32), grid) for m in maps)
         return first, second
+
+    def read_given(self, embedding: Embedding, grid: tuple[int, int]) -> Map:
+        """Mean output as of the slices alone that were given: what was walked cannot confirm itself."""
+        if self._given is None:
+            raise RuntimeError("nothing was learned yet")
+        if self._first is None:
+            gram, moment = (part.double() for part in self._given)
+            system = gram + PRECISION * torch.eye(len(gram), dtype=torch.float64)
+            self._first = torch.linalg.solve(system, moment).float()
+        x = self._design(embedding)
+        side = round(len(x) ** 0.5)
+        mean = (x @ self._first).clamp(-LIMIT, LIMIT).reshape(side, side).numpy()
+        return regridded(np.asarray(mean, np.float32), grid)
 
     def _design(self, embedding: Embedding) -> Tensor:
         """Standardised features and a constant of every cell, ``(n, F + 1)``."""

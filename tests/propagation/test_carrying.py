@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,8 @@ from scipy.stats import norm
 from napari_uncertsam.engine import Decoded, Embedding
 from napari_uncertsam.estimators.base import decoded_logits
 from napari_uncertsam.propagation import Anchor, carrying
-from napari_uncertsam.propagation.carrying import CarryingWalk
+from napari_uncertsam.propagation.carrying import CarryingWalk, no_surer
+from napari_uncertsam.propagation.ending import Ending
 from napari_uncertsam.propagation.grids import Map, cell_mm, signed_distance
 from napari_uncertsam.propagation.walking import Ground, Step
 from napari_uncertsam.view import View
@@ -83,6 +85,71 @@ def test_another_brightness_is_the_end_only_where_it_may_end() -> None:
     assert open_end.step(6) is None
     closed = CarryingWalk(ground_of(volume), given(TUBE, 4), ends=False)
     assert all(closed.step(i) is not None for i in range(5, 10))
+
+
+def silent(monkeypatch: pytest.MonkeyPatch) -> Ground:
+    """Slices of 1 mm on which nobody says anything: neither features, nor brightness, nor the model."""
+    ground = ground_of(bright(ellipsoid((60, 80, 80), (30, 40, 40), (900, 20, 20))), zoom=False, keep_image=False)
+    zeros = np.zeros((64, 64), np.float32)
+    monkeypatch.setattr(carrying.FeatureReadout, "read", lambda _self, _embedding, _grid: (zeros, zeros))
+    monkeypatch.setattr(carrying, "presence", lambda _strangeness, _contrast: 0.0)
+    return replace(ground, logits_of=lambda _decoded: (zeros, zeros))
+
+
+def test_without_evidence_it_shrinks_and_ends_as_the_prior_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the mask before, what lies deeper than its depth times the expected shrinkage is left."""
+    ground, tube = silent(monkeypatch), ellipsoid((60, 80, 80), (30, 40, 40), (900, 20, 20))
+    walk = CarryingWalk(ground, given(tube, 2), ends=True)
+    cell = cell_mm(walk._view, walk._mean.shape, (1.0, 1.0))
+    prior = Ending(math.sqrt(walk._size / math.pi))
+    assert prior.radius == pytest.approx(20, rel=0.02)
+    surest = 1.0
+    for distance in range(1, 58):
+        before = signed_distance(walk._mean > 0, cell)
+        step, there = walk.step(2 + distance), prior.odds(distance)
+        assert (step is None) == (there < 0)
+        if step is None:
+            break
+        share, _ = prior.shrinkage(distance - 1, distance)
+        expected = before > (1 - share) * before.max()
+        assert (expected == (step.mean > 0)).mean() > 0.999
+        inside = 1 / (1 + math.exp(-float(step.mean.max())))
+        assert 0.5 < inside < min(prior.survival(distance), surest)
+        surest = inside
+    assert 26 < distance < 32  # 1.5 radii, a little less for what was cut off
+    assert surest < 0.52
+
+
+def test_between_two_slices_nothing_shrinks_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    ground, tube = silent(monkeypatch), ellipsoid((60, 80, 80), (30, 40, 40), (900, 20, 20))
+    walk = CarryingWalk(ground, given(tube, 2), given(tube, 59), ends=False)
+    first = walk._mean > 0
+    for index in range(3, 50):
+        assert walk.step(index) is not None
+    assert np.array_equal(walk._mean > 0, first)
+
+
+def test_what_is_clearly_seen_goes_on_however_long_it_is() -> None:
+    """A tube of 5 mm through 60 mm: 12 times its radius, on one side."""
+    tube = ellipsoid((61, 64, 64), (30, 32, 30), (9000, 5, 5))
+    walk = CarryingWalk(ground_of(bright(tube)), given(tube, 0), ends=True)
+    for index in range(1, 61):
+        step = walk.step(index)
+        assert step is not None
+        assert step.present
+    assert dice(mask_of(step, (64, 64)), tube[60]) > 0.85
+
+
+@pytest.mark.parametrize("odds", [0.01, 0.7, 8.0, math.inf])
+def test_no_cell_is_surer_than_that_the_object_is_there(odds: float) -> None:
+    """As the chance that two independent coins, one of the cell and one of the object, fall on the same side."""
+    logits = np.array([[-3.0, 0.0, 0.2, 4.0]], np.float32)
+    faded = no_surer(logits, odds)
+    inside, there = 1 / (1 + np.exp(-logits[logits > 0])), 1 / (1 + math.exp(-odds))
+    agree = inside * there + (1 - inside) * (1 - there)
+    np.testing.assert_allclose(1 / (1 + np.exp(-faded[logits > 0])), agree, rtol=1e-5)
+    assert np.array_equal(faded[logits <= 0], logits[logits <= 0])
+    assert np.array_equal(faded > 0, logits > 0)
 
 
 def test_it_does_not_jump_to_a_neighbour() -> None:

@@ -183,3 +183,21 @@ def test_grey_of_an_embedding() -> None:
     found = grey_of(Embedding(feature, (4, 4), image), (4, 4))
     assert found is not None
     np.testing.assert_allclose(found[:, 0], [0.4, 0.4, 0, 0], atol=1e-6)
+
+
+def test_what_was_walked_does_not_count_among_what_was_given(rng: np.random.Generator) -> None:
+    """As if nothing had been walked; a second slice that is given counts, also when it comes later."""
+    masks = [disc(shift) for shift in (0.0, 1.0, 2.0)]
+    slices = [embedding_of(rng, mask > 0) for mask in masks]
+    found, alone = FeatureReadout(), FeatureReadout()
+    for readouts, k in (((found, alone), 0), ((found,), 1)):
+        for each in readouts:
+            each.learn(slices[k], masks[k])
+    grid = (SIDE, SIDE)
+    np.testing.assert_allclose(found.read_given(slices[2], grid), alone.read(slices[2], grid)[0], atol=1e-5)
+    assert not np.allclose(found.read(slices[2], grid)[0], alone.read(slices[2], grid)[0], atol=1e-2)
+    for each in (found, alone):
+        each.learn(slices[2], masks[2], given=True)
+    np.testing.assert_allclose(found.read_given(slices[1], grid), alone.read(slices[1], grid)[0], atol=1e-5)
+    with pytest.raises(RuntimeError, match="nothing was learned"):
+        FeatureReadout().read_given(slices[0], grid)
