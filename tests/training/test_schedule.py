@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from napari_uncertsam.prompts import BOX_CORNER_MAX, BOX_CORNER_MIN, NEGATIVE, POSITIVE
-from napari_uncertsam.training.bundled import FORMS
+from napari_uncertsam.training.interactive import FORMS
 from napari_uncertsam.training.schedule import (
     BOX_NOISE,
     corrections,
