@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from napari_uncertsam.engine import build_model
 from napari_uncertsam.errors import InputError
 from napari_uncertsam.training.clip_loss import Plan, clip_loss
-from napari_uncertsam.training.clips import Clip
+from napari_uncertsam.training.clips import Clip, first_frames
 from napari_uncertsam.training.export import write_weights
 from napari_uncertsam.training.feeding import Batch, Batches, feed
 from napari_uncertsam.training.interactive import Weights, interactive_loss
-from napari_uncertsam.training.memory import Clips
+from napari_uncertsam.training.memory import FITTED, Clips
 from napari_uncertsam.training.memory_parts import prepare_memory
 from napari_uncertsam.training.ranks import Ranks, run_ranks
 from napari_uncertsam.training.runs import (
@@ -35,6 +35,7 @@ from napari_uncertsam.training.runs import (
     cut_curve,
     read_checkpoint,
     save_checkpoint,
+    warm_cosine,
 )
 from napari_uncertsam.training.seeds import generator_of
 from napari_uncertsam.training.sources import SyntheticSource
@@ -43,8 +44,6 @@ from napari_uncertsam.training.starting import start_from
 CHECKPOINT_PARTS = frozenset({"model", "average", "optimiser", "state"})
 #: What single images train.
 SINGLE = ("image_encoder.", "sam_prompt_encoder.", "sam_mask_decoder.", "no_mem_embed")
-#: Clips that a memory which was never trained is prepared with.
-FITTED = 12
 #: Frames of a clip, and the most objects that are followed in it.
 CLIP_FRAMES, CLIP_OBJECTS = 7, 2
 #: Steps in a row without a finite loss after which a training ends.
@@ -193,8 +192,7 @@ class Averaged:
 
 def schedule(progress: float, step: int, settings: Settings) -> float:
     """Factor on the learning rate: warm-up, then cosine decay."""
-    cosine = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-    return min(1.0, (step + 1) / settings.warmup) * (settings.final + (1 - settings.final) * cosine)
+    return warm_cosine(progress, step, settings.warmup, settings.final)
 
 
 def fit(
@@ -351,10 +349,7 @@ class _Run:
 
     def prepare(self) -> None:
         """Give a memory that was never trained something to start from."""
-        device = next(self.model.parameters()).device
-        first = [(c.images[0], c.masks[0, 0]) for c in (self.clips[k] for k in range(FITTED))]
-        images, masks = (torch.stack(column).to(device) for column in zip(*first, strict=True))
-        prepare_memory(self.model, images, masks)
+        prepare_memory(self.model, *first_frames(self.clips[k] for k in range(FITTED)))
 
     def save(self) -> None:
         """Write the checkpoint."""

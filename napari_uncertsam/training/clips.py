@@ -7,6 +7,7 @@ frame to frame: those are cheap, and look like everything that the model was tra
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +56,12 @@ def draw_clip(seed: int, index: int, size: int, *, frames: int = 8, objects: int
         return make_volume_clip(rng, size, frames=frames, objects=objects)
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     return make_clip(generator, size, frames=frames, objects=objects)
+
+
+def first_frames(clips: Iterable[Clip]) -> tuple[Tensor, Tensor]:
+    """First frames ``(n, 3, s, s)`` and the mask of the first object on each, ``(n, s, s)``."""
+    images, masks = zip(*((clip.images[0], clip.masks[0, 0]) for clip in clips), strict=True)
+    return torch.stack(images), torch.stack(masks)
 
 
 def make_volume_clip(rng: np.random.Generator, size: int, *, frames: int = 8, objects: int = 2) -> Clip:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from napari_uncertsam.training.seeds import generator_of
 from napari_uncertsam.training.sources import Source
+
+Drawn = TypeVar("Drawn")
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class _From(Sampler[int]):
             index += self.every
 
 
-def feed(batches: Batches, start: int, workers: int, *, every: int = 1) -> Iterator[Batch]:
+def feed(batches: Dataset[Drawn], start: int, workers: int, *, every: int = 1) -> Iterator[Drawn]:
     """Batches number `start`, ``start + every`` and so on, without end.
 
     With no workers they are drawn when they are asked for.

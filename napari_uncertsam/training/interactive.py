@@ -14,14 +14,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from napari_uncertsam.engine import image_features, normalise
+from napari_uncertsam.engine.sam2_engine import LOGIT_LIMIT
 from napari_uncertsam.training.feeding import Batch
 from napari_uncertsam.training.losses import balanced_bce, hard_iou, soft_dice_loss
 from napari_uncertsam.training.schedule import PromptBatch, corrections, first_prompts
 
 #: What the half of the prompts that are no boxes are.
 FORMS = {"point": 0.55, "points": 0.15, "box+points": 0.3}
-#: `SAM2ImagePredictor` clamps the mask that it feeds back to this.
-LOGIT_LIMIT = 32.0
 #: Share of corrections with the mask fed back, as SAM is trained; the others have the points alone, as the plugin asks.
 FEEDBACK = 0.5
 

@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from napari_uncertsam.checkpoints import file_metadata, file_sha256, load_state_
 from napari_uncertsam.engine import build_model, memory_errors
 from napari_uncertsam.errors import InputError
 from napari_uncertsam.training.clip_loss import Followed, Plan, clip_loss, measure_following
-from napari_uncertsam.training.clips import Clip, draw_clip
+from napari_uncertsam.training.clips import Clip, draw_clip, first_frames
 from napari_uncertsam.training.feeding import feed
 from napari_uncertsam.training.memory_parts import MEMORY, prepare_memory, trained_parameters
 from napari_uncertsam.training.memory_settings import MemorySettings
@@ -109,11 +109,9 @@ def fit_memory(
         raise InputError(f"{weights} does not fit the configuration {Path(config).name}; give its own.") from error
     run = _Run(settings, out, model.to(device).eval(), file_sha256(weights))
     if metadata.get("memory") != "trained":
-        first = [(c.images[0], c.masks[0, 0]) for c in (run.clips[k] for k in range(FITTED))]
-        images, masks = (torch.stack(column).to(device) for column in zip(*first, strict=True))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            prepare_memory(run.model, images, masks)
+            prepare_memory(run.model, *first_frames(run.clips[k] for k in range(FITTED)))
     run.begin(resume)
     run.loop(workers, report or (lambda _row: None))
     return _export(run, state, metadata, target), run.sentence()
@@ -169,7 +167,7 @@ class _Run:
         start = saved - state["seconds"]
         if state["measured"] < 0:
             self._measure("before")
-        clips = feed(cast(Any, self.clips), state["step"] * settings.clips, workers)
+        clips = feed(self.clips, state["step"] * settings.clips, workers)
         try:
             while (progress := self.progress()) < 1:
                 loss = self._gradient(clips)
@@ -203,7 +201,7 @@ class _Run:
         self.optimiser.zero_grad(set_to_none=True)
         low = self.device.type == "cuda" and settings.precision == "bfloat16"
         for _ in range(settings.clips):
-            drawn = cast(Clip, next(clips))
+            drawn = next(clips)
             clip = Clip(drawn.images.to(self.device), drawn.masks.to(self.device))
             plan = Plan.drawn(generator, drawn.masks)
             with memory_errors("train on a clip"):

@@ -54,6 +54,8 @@ def prepare_memory(model: Any, images: Tensor, masks: Tensor) -> None:
         Of an object in each.
     """
     attention = model.memory_attention
+    device = next(model.parameters()).device
+    images, masks = images.to(device), masks.to(device)
     with torch.no_grad():
         for layer in attention.layers:
             cross = layer.cross_attn_image

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from napari_uncertsam.errors import InputError
+from napari_uncertsam.training.runs import warm_cosine
 
 
 @dataclass(frozen=True)
@@ -73,4 +73,4 @@ class MemorySettings:
 
     def factor(self, progress: float, step: int) -> float:
         """Of the learning rate: warm-up, then cosine decay to 1 %."""
-        return min(1.0, (step + 1) / self.warmup) * (0.01 + 0.495 * (1 + math.cos(math.pi * min(progress, 1.0))))
+        return warm_cosine(progress, step, self.warmup)

@@ -15,6 +15,18 @@ from napari_uncertsam.errors import InputError
 CHECKPOINT, CURVE = "checkpoint.pt", "curve.csv"
 
 
+def warm_cosine(progress: float, step: int, warmup: int, final: float = 0.01) -> float:
+    """Factor on a learning rate: linear warm-up over so many steps, cosine decay to `final` over the schedule.
+
+    Examples
+    --------
+    >>> [round(warm_cosine(p, 100, 10), 3) for p in (0.0, 0.5, 1.0)]
+    [1.0, 0.505, 0.01]
+    """
+    cosine = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    return min(1.0, (step + 1) / warmup) * (final + (1 - final) * cosine)
+
+
 def append_row(path: Path, row: Mapping[str, float]) -> None:
     """Add a row to a loss curve, which gets its header with the first; what is not a number is left empty."""
     new = not path.exists()
