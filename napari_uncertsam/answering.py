@@ -84,6 +84,10 @@ def make_field(
 ) -> MaskField:
     """The field of a belief after the clicks.
 
+    Before the first click the whole mask may be wrong together, as that of a box drawn beside the object would be, and
+    the field knows of such directions. With clicks the model was corrected already, with its mask before them fed back:
+    what they say counts for their surroundings.
+
     Parameters
     ----------
     engine, embedding
@@ -96,7 +100,8 @@ def make_field(
         What is known of the mask, in coordinates of the slice.
     """
     length = correlation_length(view, prompts, belief)
-    field = field_of(belief, length, hypotheses(engine, embedding, view, prompts, belief))
+    other = None if clicks else hypotheses(engine, embedding, view, prompts, belief)
+    field = field_of(belief, length, other)
     return field.answered(cells_of(clicks, view, belief.shape))
 
 

@@ -42,6 +42,7 @@ from napari_uncertsam.estimators.base import Belief, Estimator
 from napari_uncertsam.estimators.field import MaskField
 from napari_uncertsam.estimators.measures import Measure
 from napari_uncertsam.estimators.tta.copies import LooksAtCopies
+from napari_uncertsam.feeding_back import FedBack
 from napari_uncertsam.measure import (
     areas,
     drawn_on_slice,
@@ -79,6 +80,7 @@ class Pipeline:
         self.engine = engine
         self.cache = EmbeddingCache(cache_bytes)
         self._embedder = Embedder(engine, self.cache, disk)
+        self._fed_back = FedBack(engine)
         self._methods: dict[str, Estimator] = {}
 
     def method(self, name: str) -> Estimator:
@@ -132,8 +134,7 @@ class Pipeline:
             raise InputError(f"{request.view} shows nothing of the {run.shape[0]} x {run.shape[1]} image.")
         run.tell("looking at the image", 0.1)
         view, belief, used = self._believe(run, prompts)
-        field = self._field(run, view, used, belief, prompts)
-        return self._prediction(run, view, prompts, belief, start, field)
+        return self._prediction(run, view, prompts, belief, start, self._field(run, view, used, belief, prompts))
 
     def foresee(self, volume: Volume, prediction: Prediction, request: Request) -> Prediction | None:
         """What a request will bring, at once and without the model: answers in closed form, each a rank-1 update.
@@ -170,8 +171,7 @@ class Pipeline:
         clicks = answers_of(prompts) if settings.conditioning else ()
         if not clicks and (settings.n_suggestions == 0 or settings.suggest == "entropy"):
             return None
-        embedding = self._embed(run, view)
-        start = time.perf_counter()
+        embedding, start = self._embed(run, view), time.perf_counter()
         field = make_field(self.engine, embedding, view, used, belief, clicks=clicks)
         run.timed("decode", start)
         return field
@@ -246,7 +246,10 @@ class Pipeline:
         return embedding
 
     def _estimate(self, run: Run, view: View, prompts: Prompts) -> Belief:
-        embedding = self._embed(run, view)
+        embedding, start = self._embed(run, view), time.perf_counter()
+        if run.request.settings.conditioning:
+            prompts = self._fed_back.prompts(run.request, embedding, view, prompts)
+            run.timed("decode", start)
         rng = np.random.default_rng([run.request.settings.seed, 0])
         local = view.prompts_to_view(prompts, self.engine.resolution)
         with self._watched(run) as engine:
@@ -314,7 +317,7 @@ class Pipeline:
         predicted intersection over union from the clicks alone, less :data:`CUT_OFF` where the coarse mask was cut off.
         """
         (height, width), spacing = run.shape, run.spacing
-        proposals: list[tuple[Box, bool]] = []
+        proposals = []
         for view in coarse_views(prompts, height, width, self.engine.resolution, spacing):
             logits = self._decode(run, view, prompts).logits[0].float().cpu().numpy()
             box = object_box(logits, view, prompts)

@@ -52,8 +52,10 @@ class Settings:
         Points by how much an answer is expected to correct, by what it says of the model's last layer (BALD), or the
         most uncertain ones (UGPA).
     conditioning : bool
-        Clicks condition the field of the belief, so that the mask honours them, see :mod:`napari_uncertsam.answering`.
-        Without, the model alone decides what to make of them, as in the papers.
+        Clicks are corrections: the model gets its mask of the clicks before back with each
+        (:mod:`napari_uncertsam.feeding_back`), and they condition the field of the belief, so that the mask honours
+        them (:mod:`napari_uncertsam.answering`). Without, all prompts are one question, and the model alone decides
+        what to make of it, as in the papers.
 
     Raises
     ------

@@ -26,9 +26,14 @@ PROMPTS = [Prompts(box=Box(5, 6, 40, 50)), Prompts((Point(20, 30), Point(2, 3, p
 PAPER = AdapterSettings(init="paper")
 
 
+@pytest.fixture(scope="module", params=[True, False], ids=["hiera", "convolutions"])
+def engine(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Sam2Engine:
+    return tiny_engine(tmp_path_factory.mktemp("model"), hiera=request.param)
+
+
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Sam2Engine:
-    return tiny_engine(tmp_path_factory.mktemp("model"))
+def hiera(tmp_path_factory: pytest.TempPathFactory) -> Sam2Engine:
+    return tiny_engine(tmp_path_factory.mktemp("hiera"), hiera=True)
 
 
 def logits(engine: Sam2Engine) -> Tensor:
@@ -82,8 +87,7 @@ def test_detaching_gives_the_model_back(engine: Sam2Engine) -> None:
     assert torch.equal(logits(engine), before)
     assert engine.model.sam_prompt_encoder is encoder
     assert list(engine.model.state_dict()) == names
-    blocks = engine.model.image_encoder.trunk.blocks
-    assert not any(module._forward_hooks for block in blocks for module in (block.attn, block.mlp))
+    assert not any(module._forward_hooks for module in engine.model.image_encoder.trunk.modules())
 
 
 def by_hand(block: nn.Module, first: nn.Module, second: nn.Module, scale: float, x: Tensor) -> Tensor:
@@ -109,18 +113,35 @@ def by_hand(block: nn.Module, first: nn.Module, second: nn.Module, scale: float,
 
 
 @pytest.mark.parametrize("size", [(16, 16), (12, 20)], ids=["whole windows", "windows that are padded"])
-def test_every_block_is_as_drawn(engine: Sam2Engine, size: tuple[int, int]) -> None:
-    mpa = MpaAdapter.of_model(engine.model, PAPER)
+def test_every_block_is_as_drawn(hiera: Sam2Engine, size: tuple[int, int]) -> None:
+    mpa = MpaAdapter.of_model(hiera.model, PAPER)
     generator = torch.Generator().manual_seed(0)
-    trunk = engine.model.image_encoder.trunk
+    trunk = hiera.model.image_encoder.trunk
     x = torch.randn(1, *size, 8, generator=generator)
     with torch.no_grad():
         for block, first, second in zip(trunk.blocks, mpa.encoder.attention, mpa.encoder.mlp, strict=True):
             wanted = by_hand(block, first, second, 0.5, x)
-            with attach(engine.model, mpa):
+            with attach(hiera.model, mpa):
                 x = block(x)
             torch.testing.assert_close(x, wanted)
     assert x.shape[-1] == trunk.blocks[-1].dim_out
+
+
+def test_every_block_of_convolutions_has_one_on_its_branch_and_one_beside_it(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    engine = tiny_engine(tmp_path_factory.mktemp("model"))
+    trunk, mpa = engine.model.image_encoder.trunk, MpaAdapter.of_model(engine.model, PAPER)
+    x = torch.randn(1, 32, 64, 48, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for block, first, second in zip(trunk.blocks, mpa.encoder.attention, mpa.encoder.mlp, strict=True):
+            last = x.movedim(1, -1)
+            wanted = first(block.layers(x).movedim(1, -1))
+            wanted = wanted + last + 0.5 * second(last) if block.residual else wanted
+            with attach(engine.model, mpa):
+                x = block(x)
+            torch.testing.assert_close(x, wanted.movedim(-1, 1))
+    assert {block.residual for block in trunk.blocks} == {True, False}
 
 
 @given(height=st.integers(1, 9), width=st.integers(1, 9), skip=st.booleans(), settings=st.sampled_from([PAPER, None]))

@@ -183,7 +183,7 @@ def test_an_interrupted_fit_gives_the_same_part(
     monkeypatch.setattr(training, "mask_loss", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fit_adapter(engine, DATA, settings, tmp_path / "parts", validation_images=1)
-    assert not any(block.attn._forward_hooks for block in engine.model.image_encoder.trunk.blocks)
+    assert not any(module._forward_hooks for module in engine.model.image_encoder.trunk.modules())
     monkeypatch.undo()
     resumed = fit_adapter(engine, DATA, settings, tmp_path / "parts", validation_images=1)
     one, two = (read_part(path, "adapter", SHA256).tensors for path in (whole, resumed))
