@@ -21,8 +21,8 @@ PROMPTS |= {"click": "one click, most interior pixel", "random": "one click, any
 SEQUENCES = {
     "click": "interior click",
     "tight": "tight box",
-    "fed click": "interior click, mask fed back",
-    "fed tight": "tight box, mask fed back",
+    "fed click": "interior click, the model alone",
+    "fed tight": "tight box, the model alone",
 }
 #: Value to title and digits, in the order of the rows.
 MEANS: dict[str, tuple[str, int]] = {key: (f"Dice, {title}", 3) for key, title in PROMPTS.items()}
