@@ -6,7 +6,7 @@ On every slice four witnesses are heard, each a log odds at every cell, and what
   the outline before is inside with the probability ``Phi(d / sigma)``, sigma growing with the distance of the slices;
 - **what it looks like** in the model's features, see :class:`~napari_uncertsam.propagation.readout.FeatureReadout`;
 - **how bright it is**, see :class:`~napari_uncertsam.propagation.readout.GreyLevels`;
-- **what the model segments** from the box of what the other three say.
+- **what the model segments** from the box of what the other three say, and from a smaller one.
 
 The mask shrinks and the object ends as :class:`~napari_uncertsam.propagation.ending.Ending` expects, unless what is
 seen says otherwise; no cell is surer to be inside than the object is to be there.
@@ -22,6 +22,7 @@ from scipy import ndimage
 from scipy.special import log_ndtr
 
 from napari_uncertsam.engine import Embedding
+from napari_uncertsam.estimators.base import decoded_logits
 from napari_uncertsam.prompts import Prompts
 from napari_uncertsam.propagation.ending import Ending
 from napari_uncertsam.propagation.grids import (
@@ -41,8 +42,11 @@ from napari_uncertsam.view import View
 
 #: Millimetres that an outline moves (one standard deviation) for every millimetre between slices.
 SLOPE = 0.4
-#: Weights of the witnesses: features, grey levels, the model's mask. That of the place is 1.
-FEATURES, GREY, MODEL = 2.0, 1.5, 1.0
+#: Weights of the witnesses: features, grey levels, the model's masks. That of the place is 1.
+FEATURES, GREY, MODEL = 1.0, 1.5, 1.0
+#: A box as large as the mask that is carried has the model fill it again, though the object may have shrunk: of an object
+#: that is surely no tube, the model is asked for the mask of a box smaller by this, too.
+SHRUNK = 0.2
 #: Logits of one witness, and of all, count up to this.
 SURE, SUREST = 12.0, 16.0
 #: The model's box holds no cell that is less likely than this (log odds) to be inside by its place.
@@ -55,7 +59,7 @@ _PLACE = 9.0
 #: The object has ended where the log odds of its presence are below this.
 PRESENT = 0.0
 #: What a contrast of the features counts as evidence of the object's presence, and the one that says nothing.
-CONTRAST, NO_CONTRAST = 2.2, 0.1
+CONTRAST, NO_CONTRAST = 2.2, 0.3
 #: Weight of the present slice in the mean contrast of the walk; the anchor is where it begins.
 LATEST = 0.4
 #: Masks of fewer cells are nothing.
@@ -178,11 +182,16 @@ class CarryingWalk:
         return np.asarray(np.clip(odds, -_PLACE, _PLACE), np.float32)
 
     def _segmented(self, embedding: Embedding, expected: NDArray[np.bool_]) -> tuple[Map, Map]:
-        """What the model segments from the box of the expected mask, with its variance."""
-        engine = self._ground.engine
-        prompts = Prompts(box=box_on_slice(expected, self._view))
-        decoded = engine.decode(embedding, [self._view.prompts_to_view(prompts, engine.resolution)])
-        return self._ground.logits_of(decoded)
+        """What the model segments from the box of the expected mask, and from a smaller one: mean and variance."""
+        engine, box = self._ground.engine, box_on_slice(expected, self._view)
+        boxes = [box]
+        if self._ends:
+            boxes.append(box.expand(1 - SHRUNK * (1 - self._ending.tube)))
+        asked = [self._view.prompts_to_view(Prompts(box=one), engine.resolution) for one in boxes]
+        decoded = engine.decode(embedding, asked)
+        logits, variance = self._ground.logits_of(decoded)
+        masks = np.stack([logits, *decoded_logits(decoded)[1:]]).clip(-SUREST, SUREST)
+        return np.asarray(masks.mean(0), np.float32), variance
 
 
 def _grid_of(embedding: Embedding) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +12,9 @@ from scipy.stats import norm
 
 from napari_uncertsam.engine import Decoded, Embedding
 from napari_uncertsam.estimators.base import decoded_logits
+from napari_uncertsam.prompts import Box, Prompts
 from napari_uncertsam.propagation import Anchor, carrying
-from napari_uncertsam.propagation.carrying import CarryingWalk, no_surer
+from napari_uncertsam.propagation.carrying import SHRUNK, CarryingWalk, no_surer
 from napari_uncertsam.propagation.ending import Ending
 from napari_uncertsam.propagation.grids import Map, cell_mm, signed_distance
 from napari_uncertsam.propagation.walking import Ground, Step
@@ -92,6 +94,7 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Ground:
     ground = ground_of(bright(ellipsoid((60, 80, 80), (30, 40, 40), (900, 20, 20))), zoom=False, keep_image=False)
     zeros = np.zeros((64, 64), np.float32)
     monkeypatch.setattr(carrying.FeatureReadout, "read", lambda _self, _embedding, _grid: (zeros, zeros))
+    monkeypatch.setattr(carrying, "decoded_logits", lambda decoded: np.stack([zeros] * len(decoded.logits)))
     monkeypatch.setattr(carrying, "presence", lambda _strangeness, _contrast: 0.0)
     return replace(ground, logits_of=lambda _decoded: (zeros, zeros))
 
@@ -212,3 +215,26 @@ def test_the_models_variance_is_part_of_it() -> None:
     more = steps[1].variance - steps[0].variance
     np.testing.assert_allclose(more, more.mean(), rtol=1e-3)
     assert more.mean() > 0
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_where_it_may_end_the_model_is_asked_for_a_smaller_mask_too(
+    monkeypatch: pytest.MonkeyPatch, ends: bool
+) -> None:
+    ground = ground_of(bright(TUBE))
+    walk = CarryingWalk(ground, given(TUBE, 4), None if ends else given(TUBE, 9), ends=ends)
+    asked: list[list[Box]] = []
+    decode = ground.engine.decode
+
+    def watched(embedding: Embedding, prompts: Sequence[Prompts]) -> Decoded:
+        asked.append([p.box for p in prompts if p.box is not None])
+        return decode(embedding, prompts)
+
+    monkeypatch.setattr(ground.engine, "decode", watched)
+    assert walk.step(5) is not None
+    (boxes,) = asked
+    assert len(boxes) == (2 if ends else 1)
+    if ends:
+        closed = 1 - Ending(math.sqrt(walk._size * math.prod(ground.spacing) / math.pi)).tube
+        assert boxes[1].height / boxes[0].height == pytest.approx(1 - SHRUNK * closed, rel=0.05)
+        assert boxes[1].centre == pytest.approx(boxes[0].centre, abs=1)
