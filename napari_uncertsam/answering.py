@@ -29,6 +29,9 @@ SHIFT = 0.3
 #: A hypothesis counts e-fold for every so much Dice that its mask is expected to be better than the present one; at
 #: most :data:`MOST`-fold.
 TEMPERATURE, MOST = 0.03, 6.0
+#: What is left of the doubt about the box once there are clicks, which the model was corrected by; as of answers and
+#: corrections simulated on synthetic images.
+CORRECTED = np.float32(0.7)
 #: Logits of hypotheses count up to this: beyond it all are equally sure.
 _SURE = 12.0
 
@@ -84,9 +87,9 @@ def make_field(
 ) -> MaskField:
     """The field of a belief after the clicks.
 
-    Before the first click the whole mask may be wrong together, as that of a box drawn beside the object would be, and
-    the field knows of such directions. With clicks the model was corrected already, with its mask before them fed back:
-    what they say counts for their surroundings.
+    The whole mask may be wrong together, as that of a box drawn beside the object would be, and the field knows of such
+    directions. With clicks the model was corrected already, its mask before them fed back, and less of this is left:
+    :data:`CORRECTED`.
 
     Parameters
     ----------
@@ -100,18 +103,20 @@ def make_field(
         What is known of the mask, in coordinates of the slice.
     """
     length = correlation_length(view, prompts, belief)
-    other = None if clicks else hypotheses(engine, embedding, view, prompts, belief)
-    field = field_of(belief, length, other)
-    return field.answered(cells_of(clicks, view, belief.shape))
+    moved = hypotheses(engine, embedding, view, prompts, belief, fed_back=bool(clicks))
+    return field_of(belief, length, CORRECTED * moved if clicks else moved).answered(
+        cells_of(clicks, view, belief.shape)
+    )
 
 
 def hypotheses(
-    engine: Engine, embedding: Embedding, view: View, prompts: Prompts, belief: Belief
+    engine: Engine, embedding: Embedding, view: View, prompts: Prompts, belief: Belief, *, fed_back: bool = False
 ) -> NDArray[np.float32]:
     """How the logits change with the box moved up, down, left and right, ``(4, h, w)``; none without a box.
 
     The less the mask of a moved box looks like a right one (:mod:`napari_uncertsam.suggestions.hypotheses`), the
-    smaller its change.
+    smaller its change. Changes are from the mask of the prompts alone, which is that of `belief` unless a mask was
+    `fed_back`.
     """
     if prompts.box is None:
         return np.zeros((0, *belief.shape), np.float32)
@@ -119,16 +124,19 @@ def hypotheses(
     for down, right in ((-SHIFT, 0.0), (SHIFT, 0.0), (0.0, -SHIFT), (0.0, SHIFT)):
         dy, dx = down * given.height, right * given.width
         moved.append(Box(given.y0 + dy, given.x0 + dx, given.y1 + dy, given.x1 + dx))
-    asked = [view.prompts_to_view(replace(prompts, box=box), engine.resolution) for box in moved]
+    boxes = [given, *moved] if fed_back else moved
+    asked = [view.prompts_to_view(replace(prompts, box=box), engine.resolution) for box in boxes]
     decoded = engine.decode(embedding, asked)
-    present = belief.logits().clip(-_SURE, _SURE)
-    logits = np.nan_to_num(decoded.logits.detach().float().cpu().numpy()).clip(-_SURE, _SURE)
+    logits = np.nan_to_num(decoded.logits.detach().float().cpu().numpy())
     overlaps = decoded.iou.detach().float().cpu().numpy()
-    own = float(overlaps.mean()) if belief.predicted_iou is None else belief.predicted_iou
-    boxes = [view.box_to_grid(box, belief.shape) for box in (given, *moved)]
-    looks = features(np.stack([present, *logits]), boxes, np.array([own, *overlaps]), boxes[0], embedding.image)
+    if not fed_back:
+        own = float(overlaps.mean()) if belief.predicted_iou is None else belief.predicted_iou
+        logits, overlaps = np.stack([belief.logits(), *logits]), np.array([own, *overlaps])
+    logits = logits.clip(-_SURE, _SURE)
+    cells = [view.box_to_grid(box, belief.shape) for box in (given, *moved)]
+    looks = features(logits, cells, overlaps, cells[0], embedding.image)
     odds = np.exp(np.minimum(scores(looks)[1:] / TEMPERATURE, math.log(MOST)))
-    changes = np.sqrt(odds / len(moved))[:, None, None] * (logits - present)
+    changes = np.sqrt(odds / len(moved))[:, None, None] * (logits[1:] - logits[0])
     return np.asarray(changes, np.float32)
 
 

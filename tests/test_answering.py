@@ -103,8 +103,12 @@ def test_the_noise_is_as_long_as_the_object_is_large() -> None:
 def test_hypotheses_are_what_the_mask_would_be_beside(volume: Volume) -> None:
     engine = FakeEngine()
     embedding, view = engine.embed(np.repeat(volume.slice()[..., :1], 3, 2)), View.whole(128, 128)
-    belief = PointBelief(engine.decode(embedding, [Prompts(box=BOX)]).logits[0].numpy())
+    decoded = engine.decode(embedding, [view.prompts_to_view(Prompts(box=BOX), engine.resolution)])
+    belief = PointBelief(decoded.logits[0].numpy(), predicted_iou=float(decoded.iou[0]))
     changes = hypotheses(engine, embedding, view, Prompts(box=BOX), belief)
+    fed_back = PointBelief(belief.logits() / 2)
+    again = hypotheses(engine, embedding, view, Prompts(box=BOX), fed_back, fed_back=True)
+    np.testing.assert_allclose(again, changes, rtol=1e-4, atol=1e-5)
     assert changes.shape == (4, *belief.shape)
     assert np.abs(changes).max() > 0.5
     assert hypotheses(engine, embedding, view, Prompts((Point(60, 60),)), belief).shape == (0, *belief.shape)

@@ -104,10 +104,10 @@ def test_shapes_follow_the_model_not_the_image(small) -> None:
     embedding = small.embed(np.zeros((33, 70, 3), np.uint8))
     decoded = small.decode(embedding, [Prompts(box=Box(3, 4, 20, 30))] * 3)
     assert embedding.shape == (33, 70)
-    assert decoded.logits.shape == (3, 64, 64)
+    assert decoded.logits.shape == (3, 96, 96)
     assert decoded.hidden.shape == (3, 128)
-    assert decoded.features.shape == (3, 16, 64, 64)
-    assert decoded.token_logits.shape == (3, 4, 64, 64)
+    assert decoded.features.shape == (3, 16, 96, 96)
+    assert decoded.token_logits.shape == (3, 4, 96, 96)
     assert torch.isfinite(decoded.logits).all()
 
 

@@ -44,8 +44,8 @@ from napari_uncertsam.view import View
 SLOPE = 0.4
 #: Weights of the witnesses: features, grey levels, the model's masks. That of the place is 1.
 FEATURES, GREY, MODEL = 1.0, 1.5, 1.0
-#: A box as large as the mask that is carried has the model fill it again, though the object may have shrunk: of an object
-#: that is surely no tube, the model is asked for the mask of a box smaller by this, too.
+#: A box as large as the mask that is carried has the model fill it again, though the object may have shrunk: of what is
+#: surely no tube, the model is asked for the mask of a box smaller by this, too.
 SHRUNK = 0.2
 #: Logits of one witness, and of all, count up to this.
 SURE, SUREST = 12.0, 16.0

@@ -84,7 +84,7 @@ def test_identity_against_the_predictor(small: Sam2Engine, image: NDArray[np.uin
     from sam2.sam2_image_predictor import SAM2ImagePredictor
 
     predictor = SAM2ImagePredictor(small.model)
-    predictor._bb_feat_sizes = [(64, 64), (32, 32), (16, 16)]  # it knows those of a 1024 px input only
+    predictor._bb_feat_sizes = [(96, 96), (48, 48), (24, 24)]  # it knows those of a 1024 px input only
     predictor.set_image(image)
     corners = np.array([40, 60, 130, 150])
     first = predictor.predict(box=corners, multimask_output=False)[2]
