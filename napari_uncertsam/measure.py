@@ -15,7 +15,7 @@ from napari_uncertsam.prompts import Box, Prompts, Suggestion
 from napari_uncertsam.suggestions.information import Ranking, box_gain, suggest_informative
 from napari_uncertsam.suggestions.quality import Drawn, draw_masks
 from napari_uncertsam.suggestions.ugpa import box_means, suggest_points, uncertain_box
-from napari_uncertsam.uncertainty import sigmoid
+from napari_uncertsam.uncertainty import area_interval, sigmoid
 from napari_uncertsam.view import View
 
 #: Distance between suggested points as a share of the diagonal of the object's box: three on a side look spread out.
@@ -125,6 +125,13 @@ def uncertain_area(maps: Maps) -> float:
 def drawn_on_slice(field: MaskField, view: View, shape: tuple[int, int], seed: int) -> Drawn:
     """Masks that might be the true one, cut off at the border of the slice."""
     return draw_masks(field, np.random.default_rng([seed, 3]), cells_on_slice(field.shape, view, shape))
+
+
+def drawn_areas(drawn: Drawn, view: View, grid: tuple[int, int]) -> tuple[float, float]:
+    """90 % interval of the area of drawn masks, in pixels of the slice."""
+    cell = (view.height / grid[0]) * (view.width / grid[1])
+    low, high = area_interval(drawn.masks.sum((1, 2)) * drawn.step**2 * cell, 0.9)
+    return low, high
 
 
 def cells_on_slice(grid: tuple[int, int], view: View, shape: tuple[int, int]) -> NDArray[np.bool_]:

@@ -45,6 +45,7 @@ from napari_uncertsam.estimators.tta.copies import LooksAtCopies
 from napari_uncertsam.feeding_back import FedBack
 from napari_uncertsam.measure import (
     areas,
+    drawn_areas,
     drawn_on_slice,
     maps_on_slice,
     region_of_interest,
@@ -161,8 +162,8 @@ class Pipeline:
             return None
         run = Run(volume, request, lambda: False, lambda _stage, _fraction: None)
         prompts, start = request.prompts.clipped(*run.shape), time.perf_counter()
-        field = field.answered(new)
-        after = self._prediction(run, prediction.view, prompts, prediction.belief, start, field, prediction)
+        view, belief = prediction.view, prediction.belief
+        after = self._prediction(run, view, prompts, belief, start, field.answered(new), prediction)
         return replace(after, provisional=True)
 
     def _field(self, run: Run, view: View, used: Prompts, belief: Belief, prompts: Prompts) -> MaskField | None:
@@ -181,13 +182,10 @@ class Pipeline:
 
         Its seconds are those of the prediction.
         """
-        request = prediction.request
-        request = replace(request, settings=replace(request.settings, measure=measure))
+        request = replace(prediction.request, settings=replace(prediction.request.settings, measure=measure))
         run = Run(volume, request, lambda: False, lambda _stage, _fraction: None)
-        prompts = request.prompts.clipped(*run.shape)
-        shown = self._prediction(
-            run, prediction.view, prompts, prediction.belief, time.perf_counter(), prediction.field
-        )
+        prompts, start = request.prompts.clipped(*run.shape), time.perf_counter()
+        shown = self._prediction(run, prediction.view, prompts, prediction.belief, start, prediction.field)
         return replace(shown, seconds=prediction.seconds, provisional=prediction.provisional)
 
     def refine(
@@ -203,9 +201,9 @@ class Pipeline:
         Parameters and errors as for :meth:`predict`. The user's own points are kept as they are; of what is added, the
         part outside the image is left out.
         """
-        request = prediction.request
+        request, view = prediction.request, prediction.view
         run = Run(volume, request, cancelled or (lambda: False), progress or (lambda _stage, _fraction: None))
-        start, settings, view = time.perf_counter(), request.settings, prediction.view
+        start, settings = time.perf_counter(), request.settings
         given = request.prompts.clipped(*run.shape)
         embedding = self._embed(run, view)
         run.tell("refining", 0.5)
@@ -360,13 +358,15 @@ class Pipeline:
             maps = maps_on_slice(belief, view, run.shape, self.measure_of(settings))
         if settings.conditioning:
             maps = honoured(maps, answers_of(prompts))
-        area, interval = areas(belief, view, maps, earlier.area_interval if earlier is not None else None)
+        known = None if earlier is None else earlier.area_interval
         if earlier is not None:
             suggestions, quality = earlier.suggestions, earlier.quality
         else:
             drawn = None if field is None else drawn_on_slice(field, view, run.shape, settings.seed)
+            known = drawn_areas(drawn, view, belief.shape) if field is not None and field.steps and drawn else None
             suggestions = suggestions_on_slice(belief, view, prompts, settings, run.shape, field, drawn)
             quality = None if drawn is None else quality_of(drawn)
+        area, interval = areas(belief, view, maps, known)
         mean = float(maps.local_uncertainty[region_of_interest(maps, prompts)].mean(dtype=np.float64))
         run.timed("measure", measure)
         seconds = {**run.seconds, "total": time.perf_counter() - start}
@@ -388,9 +388,8 @@ class Pipeline:
 
     def record(self, request: Request) -> dict[str, Any]:
         """What a reader needs to reproduce a result: model, hash, device, seed, versions."""
-        settings = request.settings
+        settings, needs = request.settings, self.method(request.settings.method).needs
         chosen = {"method": settings.method, "measure": self.measure_of(settings), "seed": settings.seed}
-        needs = self.method(settings.method).needs
         if needs is not None:
             chosen["part"] = part_record(needs, self.engine.sha256)
         return self.record_of_model() | chosen
