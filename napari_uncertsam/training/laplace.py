@@ -75,7 +75,7 @@ def fit_laplace(
         raise InputError(f"The model {engine.name} has no checkpoint file that a posterior could belong to.")
 
     about = {"checkpoint": engine.sha256, "source": source.name, "seed": settings.seed, "prompts": settings.prompts}
-    about["schedule"] = settings.schedule
+    about |= {"schedule": settings.schedule, "pixels": "around the object"}
     progress = _Progress(settings, report or (lambda _row: None), cancelled or (lambda: False), work)
     tokens = collect(
         engine,

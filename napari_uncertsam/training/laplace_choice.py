@@ -29,7 +29,7 @@ from napari_uncertsam.training.scatter import fit_scatter
 #: Precisions of the prior that are tried, and temperatures: each image's curvature counts 1 / T.
 PRIORS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 TEMPERATURES: Mapping[Curvature, tuple[float, ...]] = {
-    "bernoulli": (1.0, 10.0, 100.0, 1e3, 1e4),
+    "bernoulli": (1.0, 10.0, 100.0, 1e3, 1e4, 1e5),
     "softmax": (1e-3, 1e-2, 0.1, 1.0, 10.0),
 }
 #: For the hierarchical posterior: temperatures of a pixel's likelihood, and factors on the scatter.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,8 +26,11 @@ from napari_uncertsam.training.steps import laplace_prompts
 if TYPE_CHECKING:
     from napari_uncertsam.training.sources import Source
 
-#: Pixels kept of every prompt: as many as matter, drawn uniformly.
+#: Pixels kept of every prompt: as many as matter, drawn around the object, where masks are looked at. Far away all is
+#: background to every posterior, and would decide what is chosen by its number.
 PIXELS = 2048
+#: Width of the surroundings as a share of the map's diagonal, as measures "around the object" have it.
+AROUND = 0.02
 #: Forms of prompts with their shares: what people draw (see :func:`first_prompts` for the noise of boxes).
 FORMS = {"box": 0.7, "point": 0.15, "box+points": 0.15}
 #: What a checkpoint of a collection holds.
@@ -50,7 +54,7 @@ class Collected:
     curvature : dict of str to (N, K, K) float64
         Over all pixels, by kind.
     pixels : int
-        How many pixels a map has.
+        How many pixels those that were kept stand for.
     image : (N,) int64
         Number of the image.
     """
@@ -163,16 +167,17 @@ def _look(
     inside = (logits > 0).flatten(2)
     shared = (inside & (truth > 0.5)[:, None]).sum(2) / (inside | (truth > 0.5)[:, None]).sum(2).clamp(min=1)
     best = 1 + shared[:, 1:].argmax(1) if logits.shape[1] > 1 else torch.zeros(len(given), dtype=torch.int64)
+    near = _around(truth.unflatten(1, size))
     rows = []
     for row in range(len(given)):
-        pixels = torch.randperm(truth.shape[1], generator=generator)[:PIXELS]
+        pixels = _drawn_pixels(near[row], generator)
         for token in sorted({0, int(best[row])}):
             flat = logits[row, token].flatten()
             rows.append(
                 {
                     "token": token,
                     "image": number,
-                    "pixels": truth.shape[1],
+                    "pixels": PIXELS,
                     "logits": flat[pixels].float(),
                     "features": features[row].flatten(1)[:, pixels].half(),
                     "truth": truth[row, pixels],
@@ -181,6 +186,19 @@ def _look(
                 | {k: curvature_of(k, logits[row : row + 1, token], features[row : row + 1])[0] for k in CURVATURES}
             )
     return rows
+
+
+def _around(truth: Tensor) -> Tensor:
+    """Whether pixels belong to the objects ``(n, h, w)`` or their surroundings: ``(n, h w)`` bool."""
+    reach = math.ceil(AROUND * math.hypot(*truth.shape[-2:]))
+    return F.max_pool2d((truth > 0)[:, None].float(), 2 * reach + 1, 1, reach).flatten(1) > 0
+
+
+def _drawn_pixels(near: Tensor, generator: torch.Generator) -> Tensor:
+    """Numbers of :data:`PIXELS` pixels of those near ``(p,)``, all of them as often as the next, but for one."""
+    places = near.nonzero()[:, 0]
+    places = places[torch.randperm(len(places), generator=generator)]
+    return places.repeat(-(-PIXELS // len(places)))[:PIXELS]
 
 
 def _drawn(truth: Tensor, schedule: Schedule, generator: torch.Generator) -> PromptBatch:
