@@ -24,7 +24,7 @@ from napari_uncertsam.training.sources import TrainingData
 from napari_uncertsam.training.steps import step_prompts
 from napari_uncertsam.training.synthetic import Scene, make_scene
 
-SIZE = 256
+SIZE = 384
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def posteriors(engine: Sam2Engine) -> LaplacePosteriors:
 
 @pytest.fixture(scope="module")
 def scene() -> Scene:
-    return make_scene(torch.Generator().manual_seed(3), SIZE)
+    return make_scene(torch.Generator().manual_seed(4), SIZE)
 
 
 @pytest.fixture(scope="module")
