@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ TASKS = {
     "embed": "embed a view",
     "box": "box to mask and uncertainty, embedded already",
     "click": "one more click to mask and uncertainty, embedded already",
+    "asked": "the same with the questions that it leads to",
     "foresee": "one more click, what is shown at once",
     "first": "first click to mask and uncertainty, nothing embedded",
 }
@@ -35,7 +37,7 @@ def pick_case(cases: list[Case]) -> Case:
 
 def one_turn(engine: Sam2Engine, case: Case) -> dict[str, float]:
     """Milliseconds of every task, with a cache that is empty at first."""
-    settings, pipeline, cold = Settings(method=METHOD), Pipeline(engine), Pipeline(engine)
+    settings, pipeline, cold = Settings(method=METHOD, n_suggestions=0), Pipeline(engine), Pipeline(engine)
     box = Prompts(box=Box.of_mask(case.truth))
     view = View.around(box.box, *case.truth.shape, spacing=case.spacing)
     raw = case.volume.slice(case.plane, case.slice_index)
@@ -53,8 +55,11 @@ def one_turn(engine: Sam2Engine, case: Case) -> dict[str, float]:
     click = error_click(before.maps.mask, case.truth) or centre_click(case.truth)
     more = request_of(case, box.with_point(click), settings)
     pipeline.predict(case.volume, more)
-    timed("foresee", lambda: pipeline.foresee(case.volume, before, more))
     timed("click", lambda: pipeline.predict(case.volume, more))
+    asking = replace(more, settings=replace(settings, n_suggestions=Settings().n_suggestions))
+    timed("asked", lambda: pipeline.predict(case.volume, asking))
+    asked = pipeline.predict(case.volume, replace(asking, prompts=box))
+    timed("foresee", lambda: pipeline.foresee(case.volume, asked, asking))
     first = request_of(case, Prompts((centre_click(case.truth),)), settings)
     timed("first", lambda: cold.predict(case.volume, first))
     return found

@@ -65,7 +65,7 @@ LATEST = 0.4
 #: Masks of fewer cells are nothing.
 FEWEST = 3
 #: The witnesses are not independent of each other: their sum is this many times too sure.
-OVERCONFIDENCE = 3.0
+OVERCONFIDENCE = 1.4
 
 
 class CarryingWalk:

@@ -130,7 +130,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.ranks < 1 or self.images % self.ranks:
             raise InputError(
-                f"{self.images} images a step cannot be shared by {self.ranks} processes; give a multiple of it."
+                f"{self.images} images a step cannot be shared by {self.ranks} processes; "
+                f"give a multiple of {self.ranks}."
             )
         for size in (*self.sizes, self.clip_size or 32):
             if size < 32 or size % 32:
