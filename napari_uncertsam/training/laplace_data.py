@@ -167,7 +167,7 @@ def _look(
     inside = (logits > 0).flatten(2)
     shared = (inside & (truth > 0.5)[:, None]).sum(2) / (inside | (truth > 0.5)[:, None]).sum(2).clamp(min=1)
     best = 1 + shared[:, 1:].argmax(1) if logits.shape[1] > 1 else torch.zeros(len(given), dtype=torch.int64)
-    near = _around(truth.unflatten(1, size))
+    near = _around(truth.view(-1, *size))
     rows = []
     for row in range(len(given)):
         pixels = _drawn_pixels(near[row], generator)
