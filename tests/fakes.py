@@ -18,10 +18,24 @@ from torch.nn import functional as F
 from napari_uncertsam.engine import Decoded, DenseTransform, Embedding
 from napari_uncertsam.errors import EngineError, InputError
 from napari_uncertsam.prompts import Box, Point, Prompts
+from napari_uncertsam.suggestions.hypotheses import Weight
 
 TOKENS, CHANNELS, HIDDEN, SOURCE = 4, 8, 12, 12
 #: Logits of the other mask tokens, relative to token 0.
 OFFSETS = (0.0, 1.5, 0.0, -1.5)
+
+#: By which a mask's contrast and consensus decide, as they should for an engine that segments by brightness.
+SCORE = {
+    "overlap": Weight(0.7198, 0.4544, -0.0004, 0.0064, -0.0038),
+    "consensus": Weight(0.7063, 0.1018, 0.0559, -0.0072, 0.0244),
+    "contrast": Weight(0.1697, 0.1876, 0.0513, 0.0036, -0.0160),
+    "area": Weight(-0.4928, 0.2333, 0.0219, -0.0030, -0.0014),
+    "entropy": Weight(3.3043, 1.1014, -0.0217, 0.0028, -0.0018),
+    "box": Weight(0.6721, 0.1357, -0.0009, 0.0015, -0.0022),
+    "fit": Weight(0.6409, 0.1272, -0.0050, -0.0006, 0.0058),
+    "tightness": Weight(0.8498, 0.0749, -0.0050, 0.0005, -0.0018),
+    "border": Weight(0.1091, 0.3255, -0.0015, 0.0003, -0.0026),
+}
 
 
 class FakeEngine:

@@ -18,28 +18,14 @@ from napari_uncertsam.refinement import PAPER, PRESETS, RECOMMENDED, Refinement,
 from napari_uncertsam.refinement.grid import Grid
 from napari_uncertsam.refinement.methods import make_method
 from napari_uncertsam.suggestions import RULES, hypotheses
-from napari_uncertsam.suggestions.hypotheses import Weight
 from napari_uncertsam.view import View
-from tests.fakes import FakeEngine, scene
+from tests.fakes import SCORE, FakeEngine, scene
 
 OBJECT = Box(40, 34, 87, 97)
 SHIFTED = Box(48, 56, 95, 119)  # overlap 0.38 with OBJECT, cuts off its left third
 WHOLE = View.whole(128, 128)
 #: One round of the uncertain box, judged by the entropy around the object.
 UNCERTAIN = UgpaSettings(proposals="uncertain", verification="mean-entropy-roi")
-
-#: By which a mask's contrast and consensus decide, as they should for an engine that segments by brightness.
-SCORE = {
-    "overlap": Weight(0.7198, 0.4544, -0.0004, 0.0064, -0.0038),
-    "consensus": Weight(0.7063, 0.1018, 0.0559, -0.0072, 0.0244),
-    "contrast": Weight(0.1697, 0.1876, 0.0513, 0.0036, -0.0160),
-    "area": Weight(-0.4928, 0.2333, 0.0219, -0.0030, -0.0014),
-    "entropy": Weight(3.3043, 1.1014, -0.0217, 0.0028, -0.0018),
-    "box": Weight(0.6721, 0.1357, -0.0009, 0.0015, -0.0022),
-    "fit": Weight(0.6409, 0.1272, -0.0050, -0.0006, 0.0058),
-    "tightness": Weight(0.8498, 0.0749, -0.0050, 0.0005, -0.0018),
-    "border": Weight(0.1091, 0.3255, -0.0015, 0.0003, -0.0026),
-}
 
 
 @pytest.fixture(autouse=True)

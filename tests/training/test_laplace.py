@@ -195,7 +195,7 @@ def test_the_best_of_all_that_were_tried_is_kept(tokens: list[Collected], struct
     best, tried = tried_by(tokens[0], settings)
     assert best.nll == min(c.nll for c in tried)
     assert best.nll <= best.chosen["held_out_nll_before"]
-    assert len(tried) == (40 + 70 if structure == "auto" else 40 if structure == "hierarchical" else 35)
+    assert len(tried) == (40 + 84 if structure == "auto" else 40 if structure == "hierarchical" else 42)
     for kind, nll in best.chosen["held_out_nll"].items():
         assert nll == min(c.nll for c in tried if c.chosen["structure"] == kind)
     if structure != "auto":

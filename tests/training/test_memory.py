@@ -33,7 +33,7 @@ QUICK = MemorySettings(steps=4, frames=3, validation=1, validate_every=2, warmup
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_config(tmp_path_factory.mktemp("config"))
+    return tiny_config(tmp_path_factory.mktemp("config"), hiera=True)  # random convolutions make flat features
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def model_of(config: Path, weights: Path) -> Any:
 @pytest.mark.parametrize("opening", ["box", "point", "mask"])
 @pytest.mark.parametrize("seen", [5.0, -5.0])
 def test_the_numbers_of_following_are_those_of_the_tracker(tmp_path: Path, opening: str, seen: float) -> None:
-    engine = tiny_engine(tmp_path)
+    engine = tiny_engine(tmp_path, hiera=True)
     with torch.no_grad():
         engine.model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(seen)
         torch.nn.init.normal_(engine.model.maskmem_tpos_enc, std=0.5, generator=torch.Generator().manual_seed(3))

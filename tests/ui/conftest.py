@@ -9,10 +9,17 @@ from typing import Any
 import pytest
 
 from napari_uncertsam.checkpoints import CACHE_VARIABLE
+from napari_uncertsam.suggestions import hypotheses
 from napari_uncertsam.ui.coordinator import Coordinator
 from napari_uncertsam.ui.jobs import Jobs
 from napari_uncertsam.ui.plugin import RefineWidget, make_widget
-from tests.fakes import FakeEngine
+from tests.fakes import SCORE, FakeEngine
+
+
+@pytest.fixture(autouse=True)
+def _score(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Boxes are weighed as suits the engine without a model; the score that ships is fitted for the bundled one."""
+    monkeypatch.setattr(hypotheses, "WEIGHTS", SCORE)
 
 
 class Opened:
