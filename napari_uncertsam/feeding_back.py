@@ -51,6 +51,7 @@ class FedBack:
         -------
         `used` with a mask prompt in place of the one it has not; without the box that clicks led to, which the mask is
         better than. `used` itself where nothing is corrected: a box alone, a single click, or a mask from elsewhere.
+        Points that an automatic round made up correct nothing: they are there from the first step.
 
         Examples
         --------
@@ -58,13 +59,15 @@ class FedBack:
         with the mask of that.
         """
         own_box = request.prompts.box is not None
-        if used.mask is not None or len(used.points) + own_box < 2:
+        clicks = [number for number, point in enumerate(used.points) if point.given]
+        if used.mask is not None or len(clicks) + own_box < 2:
             return used
         key = (request.image_id, request.plane, request.slice_index, request.window, view)
         asked, mask = used if own_box else used.with_box(None), None
-        for count in range(0 if own_box else 1, len(used.points)):
-            first = mask is None
-            step = replace(used if first else asked, points=used.points[:count], mask=mask)
+        for count in range(0 if own_box else 1, len(clicks)):
+            later = set(clicks[count:])
+            points = tuple(point for number, point in enumerate(used.points) if number not in later)
+            step = replace(used if mask is None else asked, points=points, mask=mask)
             mask = self._mask((*key, replace(step, mask=None), used.box), embedding, view, step)
         return asked.with_mask(mask)
 

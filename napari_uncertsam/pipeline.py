@@ -224,8 +224,9 @@ class Pipeline:
             return RefinedPrediction(prediction, prediction, rounds)
         prompts = adopted(refinement.prompts, given, view, run.shape, self.engine.resolution)
         run.request = replace(request, prompts=prompts, view=view if settings.zoom else request.view)
-        field = self._field(run, view, prompts, refinement.belief, given)
-        after = self._prediction(run, view, prompts, refinement.belief, start, field)
+        corrects = settings.conditioning and answers_of(given)  # as where the same prompts are predicted again
+        belief = self._estimate(run, view, prompts) if corrects else refinement.belief
+        after = self._prediction(run, view, prompts, belief, start, self._field(run, view, prompts, belief, given))
         return RefinedPrediction(prediction, after, rounds)
 
     def embedding(self, raw: NDArray[Any], window: Window, view: View) -> Embedding:

@@ -15,9 +15,10 @@ from napari_uncertsam.feeding_back import REMEMBERED, FedBack
 from napari_uncertsam.pipeline import Pipeline
 from napari_uncertsam.prediction import Request, Settings
 from napari_uncertsam.prompts import Box, MaskPrompt, Point, Prompts
+from napari_uncertsam.refinement.rounds import UgpaSettings
 from napari_uncertsam.view import View
 from napari_uncertsam.volume import Volume, Window
-from tests.fakes import FakeEngine
+from tests.fakes import FakeEngine, scene
 
 SIDE = 96
 BOX, CLICKS = Box(20, 20, 60, 70), (Point(30, 30), Point(65, 75, positive=False), Point(50, 60))
@@ -85,6 +86,31 @@ def test_where_nothing_is_corrected_nothing_is_fed_back(prompts: Prompts) -> Non
     asked, steps = fed(engine, prompts)
     assert asked is prompts
     assert not steps
+
+
+def test_points_that_a_round_made_up_are_there_from_the_first_step() -> None:
+    made_up = Point(40, 40, given=False)
+    engine, prompts = FakeEngine(), Prompts((CLICKS[0], made_up, CLICKS[2]), BOX)
+    asked, steps = fed(engine, prompts)
+    assert [[p.given for p in step.points] for step in steps] == [[False], [True, False]]
+    assert asked.points == prompts.points
+    alone, none = fed(FakeEngine(), Prompts((made_up,), BOX))
+    assert alone.mask is None
+    assert not none
+
+
+@pytest.mark.parametrize("clicks", [(), (Point(30, 110, positive=False),)], ids=["a box", "a box and a click"])
+def test_what_a_refinement_gives_is_predicted_again(clicks: tuple[Point, ...]) -> None:
+    image, _ = scene()
+    volume, pipeline = Volume(image, rgb=True), Pipeline(FakeEngine())
+    settings = replace(PLAIN, ugpa=UgpaSettings(proposals="uncertain", verification="mean-entropy-roi"))
+    asked = replace(request(Prompts(clicks, Box(48, 56, 95, 119)), settings), view=None)
+    before = pipeline.predict(volume, asked)
+    refined = pipeline.refine(volume, before)
+    assert refined.accepted
+    again = pipeline.predict(volume, refined.prediction.request)
+    np.testing.assert_array_equal(again.belief.logits(), refined.prediction.belief.logits())
+    np.testing.assert_array_equal(again.maps.mask, refined.prediction.maps.mask)
 
 
 def test_one_more_click_is_one_more_decode() -> None:
